@@ -1,1 +1,1 @@
-"""TODO."""
+"""What touches the user's model: chosen layers, activations, gradients, noise pushed through."""

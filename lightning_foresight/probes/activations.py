@@ -1,0 +1,76 @@
+"""Capturing what layers compute on a fixed set of samples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_foresight.functional._trace import first_tensor
+
+
+def capture_activations(
+    modules: Mapping[str, nn.Module], batches: Iterable[Any], forward: Callable[[Any], Any]
+) -> dict[str, Tensor]:
+    """Run a model over batches and collect the outputs of some of its modules, one row a sample.
+
+    The caller decides about modes, gradients and random state; see
+    :func:`~lightning_foresight.probes.isolation.undisturbed`.
+
+    Args:
+        modules: The modules to watch, by name.
+        batches: What ``forward`` takes, one at a time.
+        forward: Runs the model on one batch.
+
+    Returns:
+        By name, in order of execution, a tensor (samples, features) on the device of the activations, floating point,
+        flattened behind the batch axis. A second call of the same module within a forward pass is named ``name:2``.
+
+    Raises:
+        ValueError: If a module is never called in a forward pass.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from lightning_foresight.probes.activations import capture_activations
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.Tanh())
+        >>> captured = capture_activations({"tanh": model[1]}, [torch.zeros(5, 4), torch.zeros(2, 4)], model)
+        >>> captured["tanh"].shape
+        torch.Size([7, 3])
+    """
+    pieces: dict[str, list[Tensor]] = {}
+    times: Counter[str] = Counter()
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            activation = first_tensor(output)
+            if activation is None:
+                return
+            times[name] += 1
+            unique = name if times[name] == 1 else f"{name}:{times[name]}"
+            activation = activation.detach()
+            if not activation.is_floating_point():
+                activation = activation.float()
+            # A copy: the next module may work in place.
+            pieces.setdefault(unique, []).append(activation.flatten(1).clone())
+
+        return hook
+
+    with ExitStack() as handles:
+        for name, module in modules.items():
+            handle = module.register_forward_hook(watch(name))
+            handles.callback(handle.remove)
+        for batch in batches:
+            times.clear()
+            forward(batch)
+    silent = [name for name in modules if name not in pieces]
+    if silent:
+        raise ValueError(
+            f"capture_activations: {', '.join(silent)} never called in a forward pass. Choose layers that the model's "
+            "forward runs, or leave these out of layers=."
+        )
+    return {name: torch.cat(parts) for name, parts in pieces.items()}

@@ -1,0 +1,60 @@
+"""Running the user's model without leaving a trace in the run."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@contextmanager
+def preserved_random_state(seed: int | None = None) -> Iterator[None]:
+    """Restore the global random states of torch (all devices), numpy and Python on leaving.
+
+    Args:
+        seed: Seeds torch's generators inside, so that what is drawn there is the same at every measurement.
+    """
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    with torch.random.fork_rng():
+        if seed is not None:
+            torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
+
+
+@contextmanager
+def undisturbed(model: nn.Module, *, seed: int | None = 0, grad: bool = False) -> Iterator[None]:
+    """Evaluate a model inside a training run so that the run goes on bit for bit as if nothing had happened.
+
+    Every module is put into evaluation mode and back into its own mode (frozen BatchNorm layers stay frozen), random
+    states are restored, gradients are off unless asked for, inference mode is left, and compiled modules run eagerly,
+    since hooks that are registered after compilation never fire.
+
+    Args:
+        model: The model that is about to be called.
+        seed: Seed of torch's generators inside; ``None`` leaves them as they are.
+        grad: Record gradients inside; use ``torch.autograd.grad``, never ``.backward()``.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    with ExitStack() as stack:
+        stack.enter_context(preserved_random_state(seed))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.set_grad_enabled(grad))
+        if "torch._dynamo" in sys.modules:  # nothing can be compiled before it is imported, and importing it is slow
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        try:
+            # Not model.eval(): modules may override train() to do more than set the flag.
+            for module, _ in modes:
+                module.training = False
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training

@@ -1,0 +1,89 @@
+"""Choosing layers of a model by name, glob, type or rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import TypeAlias
+
+from torch import nn
+
+from lightning_foresight.functional._trace import clean_name
+
+LayerRule: TypeAlias = Callable[[str, nn.Module], bool]
+LayerSpec: TypeAlias = "str | type[nn.Module] | LayerRule | Sequence[str | type[nn.Module] | LayerRule]"
+
+
+def select_layers(
+    model: nn.Module,
+    layers: LayerSpec | None,
+    *,
+    measurable: LayerRule,
+    default: LayerRule | None = None,
+    owner: str = "select_layers",
+) -> dict[str, nn.Module]:
+    """Return the chosen modules by qualified name, in the order of the model.
+
+    Args:
+        model: The model to look into.
+        layers: Names, globs (``"encoder.*"``), module types, rules ``(name, module) -> bool``, or a sequence of them;
+            ``None`` takes the default choice.
+        measurable: Which modules the caller can measure at all.
+        default: The choice for ``layers=None``; everything measurable when ``None``.
+        owner: Who asks, for error texts.
+
+    Raises:
+        ValueError: If nothing in the model can be measured, or an entry of ``layers`` matches nothing measurable.
+        TypeError: If an entry of ``layers`` is none of the above.
+
+    Example:
+        >>> from torch import nn
+        >>> from lightning_foresight.probes.layers import select_layers
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+        >>> list(select_layers(model, "*", measurable=lambda name, module: isinstance(module, nn.Linear)))
+        ['0', '2']
+    """
+    modules = {clean_name(name): module for name, module in model.named_modules()}
+    candidates = {name: module for name, module in modules.items() if measurable(name, module)}
+    if not candidates:
+        kinds = ", ".join(sorted({type(module).__name__ for module in model.modules()}))
+        raise ValueError(f"{owner}: no layer of the model can be measured. The model's modules are of types {kinds}.")
+    if layers is None:
+        chosen = {name: module for name, module in candidates.items() if default is None or default(name, module)}
+        return chosen or candidates
+    entries = [layers] if isinstance(layers, (str, type)) or callable(layers) else list(layers)
+    matched: set[str] = set()
+    for entry in entries:
+        found = {name for name, module in candidates.items() if _matches(entry, name, module, owner)}
+        if not found:
+            shown = entry if isinstance(entry, str) else getattr(entry, "__name__", repr(entry))
+            inside = [name for name, module in modules.items() if _matches(entry, name, module, owner)]
+            reason = (
+                "no layer of the model has that name"
+                if not inside
+                else (f"{', '.join(inside[:3])} of type {type(modules[inside[0]]).__name__} cannot be measured")
+            )
+            raise ValueError(
+                f"{owner}(layers=[{shown!r}]): {reason}. Layers that can be measured: "
+                f"{_listing(list(candidates))}. Globs work: 'fc*'."
+            )
+        matched |= found
+    return {name: module for name, module in candidates.items() if name in matched}
+
+
+def _listing(names: list[str], most: int = 20) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(name or "(the whole model)" for name in names[:most]) + more
+
+
+def _matches(entry: object, name: str, module: nn.Module, owner: str) -> bool:
+    if isinstance(entry, str):
+        return fnmatchcase(name, entry)
+    if isinstance(entry, type):
+        return isinstance(module, entry)
+    if callable(entry):
+        return bool(entry(name, module))
+    raise TypeError(
+        f"{owner}(layers=[{entry!r}]): expected a name, a glob, a module type or a rule (name, module) -> bool, "
+        f"got {type(entry).__name__}."
+    )

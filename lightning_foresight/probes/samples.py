@@ -1,0 +1,143 @@
+"""A fixed set of samples on which layers are watched throughout a run."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data.dataloader import default_collate
+
+from lightning_foresight.functional._trace import first_tensor
+from lightning_foresight.probes.isolation import preserved_random_state
+
+TARGET_KEYS = ("label", "labels", "target", "targets", "y")
+
+
+def fixed_batches(source: Any, num_samples: int, *, seed: int, owner: str = "fixed_batches") -> list[Any]:
+    """Draw batches with ``num_samples`` samples from a source, the same ones for the same seed.
+
+    A loader with a map-style dataset is read by index, without its sampler or workers, so that every process of a
+    distributed run sees the same samples and no iterator of the run is advanced.
+
+    Args:
+        source: A DataLoader, a tuple of tensors with one row a sample, a single tensor, or an iterable of batches.
+        num_samples: How many samples; all there are, if they are fewer.
+        seed: Seed of the choice.
+        owner: Who asks, for error texts.
+
+    Raises:
+        ValueError: If the source is empty.
+
+    Example:
+        >>> import torch
+        >>> from lightning_foresight.probes.samples import fixed_batches
+        >>> batches = fixed_batches((torch.arange(10.0), torch.arange(10)), 4, seed=0)
+        >>> sum(len(inputs) for inputs, targets in batches)
+        4
+    """
+    with preserved_random_state(seed):
+        if isinstance(source, Tensor):
+            batches: list[Any] = [batch[0] for batch in _tensor_batches((source,), num_samples, seed, owner)]
+        elif isinstance(source, (tuple, list)) and source and all(isinstance(item, Tensor) for item in source):
+            batches = list(_tensor_batches(tuple(source), num_samples, seed, owner))
+        elif isinstance(source, DataLoader) and not isinstance(source.dataset, IterableDataset):
+            batches = list(_indexed_batches(source, num_samples, seed))
+        elif isinstance(source, Iterable):
+            batches = list(_first_batches(source, num_samples))
+        else:
+            raise TypeError(
+                f"{owner}(dataloader={type(source).__name__}): expected a DataLoader, tensors (inputs, targets) or an "
+                "iterable of batches."
+            )
+    if not batches or all(batch_length(batch) == 0 for batch in batches):
+        raise ValueError(
+            f"{owner}(dataloader={type(source).__name__}): the loader holds no sample; expected at least two. Pass a "
+            "loader with data, or tensors (inputs, targets)."
+        )
+    return batches
+
+
+def _choose(length: int, num_samples: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(length, generator=generator)[:num_samples].sort().values
+
+
+def _tensor_batches(
+    tensors: tuple[Tensor, ...], num_samples: int, seed: int, owner: str
+) -> Iterator[tuple[Tensor, ...]]:
+    lengths = {len(tensor) for tensor in tensors}
+    if len(lengths) > 1:
+        raise ValueError(
+            f"{owner}(dataloader=tensors): got {', '.join(str(len(tensor)) for tensor in tensors)} rows; expected one "
+            "row of each tensor for every sample."
+        )
+    index = _choose(lengths.pop(), num_samples, seed).to(tensors[0].device)
+    for part in index.split(1024):
+        yield tuple(tensor[part.to(tensor.device)] for tensor in tensors)
+
+
+def _indexed_batches(loader: DataLoader, num_samples: int, seed: int) -> Iterator[Any]:
+    dataset: Any = loader.dataset
+    index = _choose(len(dataset), num_samples, seed).tolist()
+    size = loader.batch_size or 256
+    # A loader without automatic batching collates nothing itself.
+    collate: Callable[[list[Any]], Any] = loader.collate_fn if loader.batch_size is not None else default_collate
+    for start in range(0, len(index), size):
+        yield collate([dataset[i] for i in index[start : start + size]])
+
+
+def _first_batches(source: Iterable[Any], num_samples: int) -> Iterator[Any]:
+    missing = num_samples
+    for batch in islice(source, num_samples):
+        batch = cut_batch(batch, missing)
+        missing -= batch_length(batch)
+        yield batch
+        if missing <= 0:
+            return
+
+
+def batch_length(batch: Any) -> int:
+    """Return the number of samples of a batch: the length of its first tensor."""
+    tensor = first_tensor(batch)
+    return 0 if tensor is None or tensor.ndim == 0 else len(tensor)
+
+
+def cut_batch(batch: Any, length: int) -> Any:
+    """Return the first ``length`` samples of a batch of tensors in tuples, lists and mappings."""
+    if isinstance(batch, Tensor):
+        return batch[:length] if batch.ndim else batch
+    if isinstance(batch, dict):
+        return {key: cut_batch(value, length) for key, value in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        parts = [cut_batch(value, length) for value in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+    return batch
+
+
+def split_batch(batch: Any) -> tuple[Any, Any]:
+    """Split a batch into what the model takes and the targets, ``None`` if it has none.
+
+    A tuple or list is ``(inputs, targets, ...)``; a mapping holds its targets under ``label``, ``labels``, ``target``,
+    ``targets`` or ``y``; a tensor is the inputs.
+    """
+    if isinstance(batch, dict):
+        return batch, next((batch[key] for key in TARGET_KEYS if key in batch), None)
+    if isinstance(batch, (tuple, list)):
+        return batch[0], batch[1] if len(batch) > 1 else None
+    return batch, None
+
+
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """Call a model on the inputs of a batch; a mapping is passed by name, cut to what ``forward`` accepts."""
+    if not isinstance(inputs, dict):
+        return model(inputs)
+    parameters = inspect.signature(model.forward).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return model(**inputs)
+    named = {key: value for key, value in inputs.items() if key in parameters}
+    return model(**named) if named else model(inputs)
