@@ -1,0 +1,120 @@
+"""The gradient noise scale as a torchmetrics metric."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from lightning_foresight.functional._checks import check_int, fail
+from lightning_foresight.functional.gradient_noise.moments import MomentSums, moment_sums, noise_moments
+from lightning_foresight.functional.gradient_noise.noise_scale import NoiseScale, noise_scale_from_sums
+
+
+class GradientNoiseScale(Metric):
+    r"""Simple gradient noise scale, accumulated over steps as discounted moments.
+
+    .. math:: \mathcal B_\text{simple} = \frac{\langle\mathcal S\rangle}{\langle\mathcal G^2\rangle}
+
+    Each update gives unbiased :math:`\mathcal S` (trace of the covariance of per-example gradients) and
+    :math:`\mathcal G^2` (squared norm of the true gradient) of one step. Their means, variances and covariance are kept
+    and discounted separately, unclamped; the ratio and its Fieller interval are taken in ``compute``.
+
+    Below the noise scale, a larger batch buys nearly proportionally fewer steps; above it, mostly wasted examples.
+
+    Args:
+        decay: Weight of an observation relative to the next one, in (0, 1]; 1 is the mean since the last reset.
+        level: Coverage of the interval of ``b_simple``.
+        num_groups: Measure so many groups of parameters side by side: the squared norms are then of shape
+            (num_groups,) or (observations, num_groups), and so are the results. ``None`` is one scale.
+        kwargs: Passed on to :class:`torchmetrics.Metric`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    References:
+        McCandlish et al. (2018), An empirical model of large-batch training, arXiv 1812.06162.
+
+    Example:
+        >>> from lightning_foresight.metrics import GradientNoiseScale
+        >>> metric = GradientNoiseScale()
+        >>> metric.update(3.0, 1.5, batch_small=8, batch_big=32)
+        >>> metric.update(3.3, 1.7, batch_small=8, batch_big=32)
+        >>> scale = metric.compute()
+        >>> [round(float(x), 2) for x in (scale.b_simple.value, scale.trace_sigma.value, scale.grad_sq_norm.value)]
+        [15.26, 16.53, 1.08]
+    """
+
+    is_differentiable = False
+    higher_is_better = None
+    full_state_update = False
+    sums: Tensor
+
+    def __init__(
+        self, *, decay: float = 1.0, level: float = 0.95, num_groups: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if not 0 < decay <= 1:
+            fail("GradientNoiseScale", "decay", decay, "expected a factor in (0, 1], such as 0.99.")
+        if not 0 < level < 1:
+            fail("GradientNoiseScale", "level", level, "expected a probability between 0 and 1, such as 0.95.")
+        if num_groups is not None:
+            check_int("GradientNoiseScale", "num_groups", num_groups, 1)
+        self.decay = decay
+        self.level = level
+        self.num_groups = num_groups
+        # Sums of squares lose the variance of nearly equal numbers in float32.
+        shape = (len(MomentSums._fields), *([] if num_groups is None else [num_groups]))
+        self.add_state("sums", default=torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(
+        self,
+        sq_norm_small: Tensor | float,
+        sq_norm_big: Tensor | float,
+        batch_small: Tensor | float,
+        batch_big: Tensor | float,
+    ) -> None:
+        """Add one observation, or several with the oldest first. An observation that is not finite is left out.
+
+        Args:
+            sq_norm_small: Mean of the squared norms of the small batches' mean gradients, shape (), (observations,) or,
+                with groups, (num_groups,), (observations, num_groups).
+            sq_norm_big: Squared norm of the mean of those gradients, same shape.
+            batch_small: Examples in a small batch (harmonic mean of the sizes), a number or shape (observations,).
+            batch_big: ``batch_small`` times the number of small batches, likewise.
+        """
+        small, big = self._observations("sq_norm_small", sq_norm_small), self._observations("sq_norm_big", sq_norm_big)
+        b_small, b_big = self._sizes("batch_small", batch_small), self._sizes("batch_big", batch_big)
+        moments = noise_moments(small, big, b_small, b_big)
+        trace_sigma, grad_sq_norm = torch.broadcast_tensors(*moments)
+        discount = self.decay ** trace_sigma.shape[0]
+        kept = self.sums * discount
+        kept[1] *= discount  # the sum of squared weights
+        self.sums = kept + moment_sums(trace_sigma, grad_sq_norm, self.decay)
+
+    def compute(self) -> NoiseScale:
+        """Return the noise scale, its parts and their errors over all updates; NaN before the first."""
+        return noise_scale_from_sums(
+            MomentSums(*self.sums), level=self.level, dtype=torch.float32, method="discounted moments"
+        )
+
+    def _observations(self, name: str, value: Tensor | float) -> Tensor:
+        norms = self._on_device(value)
+        axes = self.sums.ndim - 1
+        wanted = "a number or shape (observations,)"
+        if self.num_groups is not None:
+            wanted = f"shape ({self.num_groups},) or (observations, {self.num_groups}), one value per group"
+        if not axes <= norms.ndim <= axes + 1 or (axes and norms.shape[-1] != self.num_groups):
+            raise ValueError(f"GradientNoiseScale.update({name}): got shape {tuple(norms.shape)}; expected {wanted}.")
+        return norms.reshape(-1, *norms.shape[-1:][:axes])
+
+    def _sizes(self, name: str, value: Tensor | float) -> Tensor:
+        if isinstance(value, (int, float)) and not value > 0:
+            fail("GradientNoiseScale.update", name, value, "expected a positive number of examples.")
+        return self._on_device(value).reshape(-1, *[1] * (self.sums.ndim - 1))
+
+    def _on_device(self, value: Tensor | float) -> Tensor:
+        # A fill, unlike a copy from the host, does not wait for the device.
+        return value.to(self.sums) if isinstance(value, Tensor) else self.sums.new_full((), value)
