@@ -1,1 +1,1 @@
-"""TODO."""
+"""Effective information: from the weights of a network, and by perturbing its layers."""

@@ -1,0 +1,218 @@
+"""Which positions of a layer share their weights, so that each kind of position is worked out once."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Axis(NamedTuple):
+    """Connections of a layer along one spatial axis: input ``sources[n]`` feeds output ``targets[n]`` by ``taps[n]``.
+
+    A pair of positions appears once at most. A tap is a slot of the kernel; where padding folds several slots onto
+    the same pair, the tap stands for their sum, which ``slots`` spells out.
+    """
+
+    sources: np.ndarray
+    targets: np.ndarray
+    taps: np.ndarray
+    num_sources: int
+    num_targets: int
+    slots: np.ndarray  # (taps, kernel slots)
+
+
+class Geometry(NamedTuple):
+    """Positions of a layer grouped into classes that see the kernel alike.
+
+    A 3x3 convolution at 32x32 has 1,024 input positions and 9 classes of them: corners, edges, interior.
+
+    Attributes:
+        slots: What each tap is in terms of kernel slots, ``(taps, kernel slots)``; ``None`` for the identity.
+        fan_out: Outputs that a position of a class feeds through a tap, ``(source classes, taps)``.
+        source_sizes: Positions in each class of inputs.
+        feeders: Classes of inputs that feed an output through a tap, ``(alternatives, taps, target classes)``.
+        feeder_counts: How many inputs of that class; 0 where an alternative is not used.
+        target_sizes: Positions in each class of outputs.
+        num_sources: Input positions.
+        num_targets: Output positions.
+        min_fan_out: Fewest outputs that an input position feeds.
+    """
+
+    slots: Tensor | None
+    fan_out: Tensor
+    source_sizes: Tensor
+    feeders: Tensor
+    feeder_counts: Tensor
+    target_sizes: Tensor
+    num_sources: int
+    num_targets: int
+    min_fan_out: int
+
+
+def _group(fingerprints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a member of each class, the class of each position, and the sizes of the classes."""
+    _, first, inverse, sizes = np.unique(fingerprints, return_index=True, return_inverse=True, return_counts=True)
+    return first, inverse, sizes
+
+
+def _fingerprints(positions: np.ndarray, features: np.ndarray, num_positions: int, num_features: int) -> np.ndarray:
+    """Sum a random 64-bit key per feature: positions with the same features, and only they, get the same sum."""
+    keys = np.random.default_rng(0).integers(0, 2**64, num_features, dtype=np.uint64)
+    sums = np.zeros(num_positions, dtype=np.uint64)
+    np.add.at(sums, positions, keys[features])
+    return sums
+
+
+def _axis_classes(axis: Axis) -> tuple[np.ndarray, ...]:
+    """Group the positions of one axis; the arrays of :class:`Geometry` for that axis."""
+    num_taps = len(axis.slots)
+    source_of, source_class, source_sizes = _group(_fingerprints(axis.sources, axis.taps, axis.num_sources, num_taps))
+    num_classes = len(source_of)
+    fan_out = np.zeros((num_classes, num_taps))
+    member = np.isin(axis.sources, source_of)
+    np.add.at(fan_out, (source_class[axis.sources[member]], axis.taps[member]), 1)
+
+    # An output's class is told by the class of input behind each tap.
+    feature = axis.taps * num_classes + source_class[axis.sources]
+    target_of, target_class, target_sizes = _group(
+        _fingerprints(axis.targets, feature, axis.num_targets, num_taps * num_classes)
+    )
+    member = np.isin(axis.targets, target_of)
+    cells, counts = np.unique(
+        np.stack([axis.taps, target_class[axis.targets], source_class[axis.sources]])[:, member],
+        axis=1,
+        return_counts=True,
+    )
+    # Rank of each class among those behind the same (tap, target class): np.unique returned them sorted.
+    cell = cells[0] * len(target_of) + cells[1]
+    rank = np.arange(len(cell)) - np.searchsorted(cell, cell)
+    alternatives = 1 + (int(rank.max()) if len(rank) else 0)
+    feeders = np.zeros((alternatives, num_taps, len(target_of)), dtype=np.int64)
+    feeder_counts = np.zeros(feeders.shape)
+    feeders[rank, cells[0], cells[1]] = cells[2]
+    feeder_counts[rank, cells[0], cells[1]] = counts
+    return axis.slots, fan_out, source_sizes, feeders, feeder_counts, target_sizes
+
+
+def _outer(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Kronecker product axis by axis: the second index runs fastest, as positions do in memory."""
+    return np.kron(first, second)
+
+
+def combine_axes(axes: tuple[Axis, ...]) -> Geometry:
+    """Build the geometry of a layer from that of its axes; no axes for a layer without positions."""
+    slots, fan_out = np.ones((1, 1)), np.ones((1, 1))
+    source_sizes, target_sizes = np.ones(1), np.ones(1)
+    feeders, feeder_counts = np.zeros((1, 1, 1), dtype=np.int64), np.ones((1, 1, 1))
+    for axis in axes:
+        axis_slots, axis_fan_out, axis_sources, axis_feeders, axis_counts, axis_targets = _axis_classes(axis)
+        base = _outer(feeders * len(axis_sources), np.ones_like(axis_feeders))
+        feeders = base + _outer(np.ones_like(feeders), axis_feeders)
+        feeder_counts = _outer(feeder_counts, axis_counts)
+        slots, fan_out = _outer(slots, axis_slots), _outer(fan_out, axis_fan_out)
+        source_sizes, target_sizes = _outer(source_sizes, axis_sources), _outer(target_sizes, axis_targets)
+    plain = slots.shape[0] == slots.shape[1] and bool((slots == np.eye(len(slots))).all())
+    as_double = lambda array: torch.as_tensor(array, dtype=torch.float64)  # noqa: E731
+    return Geometry(
+        None if plain else as_double(slots),
+        as_double(fan_out),
+        as_double(source_sizes),
+        torch.as_tensor(feeders),
+        as_double(feeder_counts),
+        as_double(target_sizes),
+        int(source_sizes.sum()),
+        int(target_sizes.sum()),
+        int(fan_out.sum(1).min()),
+    )
+
+
+def move_geometry(geometry: Geometry, device: torch.device, dtype: torch.dtype, sum_dtype: torch.dtype) -> Geometry:
+    """Return the geometry on a device, with what meets the kernel in ``dtype`` and what is summed in ``sum_dtype``."""
+    return geometry._replace(
+        slots=None if geometry.slots is None else geometry.slots.to(device, dtype),
+        fan_out=geometry.fan_out.to(device, sum_dtype),
+        source_sizes=geometry.source_sizes.to(device, sum_dtype),
+        feeders=geometry.feeders.to(device),
+        feeder_counts=geometry.feeder_counts.to(device, dtype),
+        target_sizes=geometry.target_sizes.to(device, sum_dtype),
+    )
+
+
+def _fold(positions: np.ndarray, length: int, mode: str) -> np.ndarray:
+    """Map positions in the padding to the input position that fills them; -1 for a zero."""
+    if mode == "circular":
+        return positions % length
+    if mode == "replicate":
+        return positions.clip(0, length - 1)
+    if mode == "reflect":
+        positions = np.abs(positions)
+        return length - 1 - np.abs(length - 1 - positions)
+    return np.where((positions >= 0) & (positions < length), positions, -1)
+
+
+@lru_cache(maxsize=1024)
+def conv_axis(
+    num_sources: int, num_targets: int, kernel: int, stride: int, padding: int, dilation: int, mode: str
+) -> Axis:
+    """Connections of a convolution along one axis; ``padding`` is that before the first input."""
+    targets, taps = (index.ravel() for index in np.mgrid[:num_targets, :kernel])
+    sources = _fold(targets * stride + taps * dilation - padding, num_sources, mode)
+    inside = sources >= 0
+    return _sum_repeats(sources[inside], targets[inside], taps[inside], num_sources, num_targets, kernel)
+
+
+def _sum_repeats(
+    sources: np.ndarray, targets: np.ndarray, taps: np.ndarray, num_sources: int, num_targets: int, kernel: int
+) -> Axis:
+    """Give every set of slots that meets in one (input, output) pair a tap of its own."""
+    pair = targets * num_sources + sources
+    unique_pairs, inverse, counts = np.unique(pair, return_inverse=True, return_counts=True)
+    slots = np.eye(kernel)
+    if (counts == 1).all():
+        return Axis(sources, targets, taps, num_sources, num_targets, slots)
+    single = counts[inverse] == 1
+    sets: dict[tuple[int, ...], int] = {}
+    rows, extra_sources, extra_targets, extra_taps = [slots], [], [], []
+    for number in np.flatnonzero(counts > 1):
+        members = tuple(sorted(taps[inverse == number].tolist()))
+        if members not in sets:
+            sets[members] = kernel + len(sets)
+            rows.append(np.bincount(members, minlength=kernel)[None].astype(float))
+        extra_taps.append(sets[members])
+        extra_sources.append(unique_pairs[number] % num_sources)
+        extra_targets.append(unique_pairs[number] // num_sources)
+    return Axis(
+        np.concatenate([sources[single], extra_sources]).astype(np.int64),
+        np.concatenate([targets[single], extra_targets]).astype(np.int64),
+        np.concatenate([taps[single], extra_taps]).astype(np.int64),
+        num_sources,
+        num_targets,
+        np.concatenate(rows),
+    )
+
+
+@lru_cache(maxsize=1024)
+def transposed_conv_axis(
+    num_sources: int, num_targets: int, kernel: int, stride: int, padding: int, dilation: int
+) -> Axis:
+    """Connections of a transposed convolution along one axis: those of the convolution, turned round."""
+    forward = conv_axis(num_targets, num_sources, kernel, stride, padding, dilation, "zeros")
+    return Axis(forward.targets, forward.sources, forward.taps, num_sources, num_targets, forward.slots)
+
+
+def pool_axis(starts: np.ndarray, stops: np.ndarray, divisors: np.ndarray, num_sources: int) -> Axis:
+    """Connections of average pooling along one axis: windows ``[start, stop)`` of weight ``1 / divisor``.
+
+    A tap stands for a divisor; ``slots`` holds its weight.
+    """
+    values, taps = np.unique(divisors, return_inverse=True)
+    lengths = np.maximum(stops - starts, 0)
+    targets = np.repeat(np.arange(len(starts)), lengths)
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return Axis(
+        np.repeat(starts, lengths) + within, targets, taps[targets], num_sources, len(starts), 1.0 / values[:, None]
+    )

@@ -1,0 +1,281 @@
+"""Effective information of a network read off its weights."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lightning_foresight.functional._checks import check_base, check_choice, check_finite
+from lightning_foresight.functional._trace import LayerCall, clean_name, first_tensor, trace_calls
+from lightning_foresight.functional.effective_information._layer_sums import SHARES, layer_sums
+from lightning_foresight.functional.effective_information.operators import RULES, has_rule, layer_operator, sum_dtype
+
+
+class WeightEI(NamedTuple):
+    """Effective information of weights and its parts: scalar tensors on the device of the weights.
+
+    Attributes:
+        ei: ``degeneracy - determinism``.
+        determinism: Mean entropy of a node's normalised out-weights.
+        degeneracy: Entropy of the mean of the normalised out-weights.
+        effectiveness: ``ei`` over ``log N``, N the number of input nodes; a pure number.
+        layers: The same for every layer on its own, by name; empty for a layer.
+    """
+
+    ei: Tensor
+    determinism: Tensor
+    degeneracy: Tensor
+    effectiveness: Tensor
+    layers: dict[str, WeightEI]
+
+
+def trace_weight_layers(
+    model: nn.Module,
+    forward: Callable[[], Any],
+    layers: Callable[[str, nn.Module], bool] | Sequence[str] | None = None,
+) -> list[LayerCall]:
+    """Run the model once and list the layers whose weights connect nodes, in order of execution.
+
+    Modes and random state are left to the caller. Layers that map each node to itself (activations, normalisation,
+    dropout, flattening) have no place in the list; a layer with a weight matrix but no rule (recurrent, bilinear, one's
+    own) is left out with a warning that names it, and so is one that the forward pass does not reach.
+
+    Args:
+        model: The network.
+        forward: Runs it once, for instance ``lambda: model(batch)``. The first axis of what a layer gets is the batch.
+        layers: Which layers: a predicate of qualified name and module, or names; all of them when ``None``.
+
+    Returns:
+        One call a layer; a module called twice is there twice, the second time as ``name:2``.
+
+    Raises:
+        ValueError: If a name is unknown, a named layer is never reached, or nothing is left to measure.
+        TypeError: If a named layer is of a kind that has no rule.
+
+    Example:
+        >>> import torch
+        >>> from lightning_foresight.functional import trace_weight_layers
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
+        >>> [call.name for call in trace_weight_layers(model, lambda: model(torch.zeros(1, 4)))]
+        ['0', '2']
+    """
+    modules = {clean_name(name): module for name, module in model.named_modules()}
+    measurable = [name for name, module in modules.items() if has_rule(module)]
+    if layers is None:
+        chosen = set(measurable)
+    elif callable(layers):
+        chosen = {name for name, module in modules.items() if layers(name, module)}
+    else:
+        chosen = set(layers)
+        _check_names(chosen, modules, measurable)
+    unsupported = [name for name in modules if (layers is None or name in chosen) and _needs_rule(modules[name])]
+    chosen &= set(measurable)
+    calls = trace_calls(model, forward, lambda name, _: name in chosen)
+    reached = {call.name for call in calls}
+    unreached = [name for name in measurable if name in chosen and name not in reached]
+    if unreached and layers is not None and not callable(layers):
+        raise ValueError(
+            f"trace_weight_layers(layers={list(layers)!r}): the forward pass does not reach {', '.join(unreached)}; "
+            "expected layers that it calls. Leave them out, or pass an input that uses them."
+        )
+    if not calls:
+        kinds = ", ".join(kind.__name__ for kind in RULES)
+        raise ValueError(
+            f"trace_weight_layers(layers={layers!r}): the forward pass of {type(model).__name__} calls no layer whose "
+            f"weights can be measured; expected at least one of {kinds}."
+        )
+    if unsupported:
+        warnings.warn(
+            "Effective information from the weights leaves out layers without a rule: "
+            + ", ".join(f"{name} ({type(modules[name]).__name__})" for name in unsupported)
+            + ". Measure them by perturbation instead (effective_information).",
+            stacklevel=2,
+        )
+    if unreached:
+        warnings.warn(
+            "Effective information from the weights leaves out layers that the forward pass does not reach: "
+            f"{', '.join(unreached)}.",
+            stacklevel=2,
+        )
+    return calls
+
+
+def _needs_rule(module: nn.Module) -> bool:
+    """Whether the module owns a weight matrix whose connections are not known."""
+    return not has_rule(module) and any(weight.ndim > 1 for weight in module.parameters(recurse=False))
+
+
+def _check_names(names: set[str], modules: dict[str, nn.Module], measurable: list[str]) -> None:
+    for name in sorted(names):
+        if name not in modules:
+            raise ValueError(
+                f"trace_weight_layers(layers=[{name!r}]): no layer of the model has that name. Layers that can be "
+                f"measured: {', '.join(measurable) or 'none'}."
+            )
+        if not has_rule(modules[name]):
+            raise TypeError(
+                f"trace_weight_layers(layers=[{name!r}]): that layer is a {type(modules[name]).__name__}, which has no "
+                f"weight connectivity. Layers that can be measured: {', '.join(measurable) or 'none'}."
+            )
+
+
+@torch.no_grad()
+def weight_ei(calls: Sequence[LayerCall], *, norm: str = "lin", base: float = 2, validate: bool = True) -> WeightEI:
+    r"""Effective information of traced layers, with their weights as they are now.
+
+    With the normalised connectivity matrices :math:`P^{(l)}` of the layers, stacked to one bipartite graph of N input
+    nodes,
+
+    .. math::
+        \text{determinism} = \frac{1}{N} \sum_{l,i} H(P^{(l)}_{i\cdot}), \qquad
+        \text{degeneracy} = H\Big(\frac{c}{\sum_j c_j}\Big),\; c_{l,j} = \sum_i P^{(l)}_{ij}, \qquad
+        \text{ei} = \text{degeneracy} - \text{determinism} \ge 0
+
+    and effectiveness = ei / log N. The matrices are never built: positions that see a convolution's kernel alike share
+    their row sums and entropies, and the cost is a few passes over the weights, whatever the size of the image. Sums
+    over one kernel are taken in the precision of the weights (at least float32), all others in float64 where the device
+    has it. Nothing here waits for the device when ``validate`` is off.
+
+    Args:
+        calls: Layers from :func:`trace_weight_layers`; on every step of a training run, the same list again.
+        norm: How out-weights become distributions: ``"lin"``, ``"soft"`` or ``"sig"``. An absent connection is a weight
+            of 0, which has a share under the last two.
+        base: Base of the logarithm; 2 gives bits.
+        validate: Require finite weights, which waits for the device. When off, NaN weights give NaN.
+
+    Returns:
+        The four values for the network, and for each layer on its own in ``layers``.
+
+    Raises:
+        ValueError: If ``calls`` is empty, ``norm`` is unknown, ``base`` is not above 1 or a weight is not finite.
+        TypeError: If a layer has no rule, or weights that are complex, integer or quantised.
+
+    Note:
+        Sources: Hoel, Albantakis & Tononi (2013); Klein & Hoel (2020), arXiv 1907.03902, for networks and
+        effectiveness (theirs calls :math:`\log N` minus each of our two parts determinism and degeneracy);
+        torch-foresight for the layers of a neural network and the three norms.
+
+    Example:
+        >>> import torch
+        >>> from lightning_foresight.functional import trace_weight_layers, weight_ei
+        >>> model = torch.nn.Linear(4, 4)
+        >>> _ = torch.nn.init.eye_(model.weight)
+        >>> calls = trace_weight_layers(model, lambda: model(torch.zeros(1, 4)))
+        >>> weight_ei(calls).ei
+        tensor(2.)
+    """
+    check_choice("weight_ei", "norm", norm, SHARES)
+    check_base("weight_ei", base)
+    if not calls:
+        raise ValueError("weight_ei(calls=[]): expected at least one layer, as trace_weight_layers lists them.")
+    operators = [layer_operator(call) for call in calls]
+    if validate:
+        for call, operator in zip(calls, operators, strict=True):
+            check_finite("weight_ei", f"weight of {call.name}", operator.kernel)
+    weights = [op.kernel for call, op in zip(calls, operators, strict=True) if hasattr(call.module, "weight")]
+    device = weights[0].device if weights else operators[0].kernel.device
+    double = any(weight.dtype == torch.float64 for weight in weights) or not weights
+    with _full_precision(device):
+        sums = torch.stack([layer_sums(operator, norm).to(device, sum_dtype(device)) for operator in operators])
+    num_inputs = [operator.num_inputs for operator in operators]
+    # One column a layer, the network last.
+    sums = torch.cat([sums, sums.sum(0, keepdim=True)]).T
+    parts = _finish(sums, [*num_inputs, sum(num_inputs)], base).to(torch.float64 if double else torch.float32)
+    ei, determinism, degeneracy, effectiveness = (part.unbind() for part in parts)
+    layers = {
+        call.name: WeightEI(ei[at], determinism[at], degeneracy[at], effectiveness[at], {})
+        for at, call in enumerate(calls)
+    }
+    return WeightEI(ei[-1], determinism[-1], degeneracy[-1], effectiveness[-1], layers)
+
+
+def _finish(sums: Tensor, num_inputs: Sequence[int], base: float) -> Tensor:
+    """Turn the sums, ``(3, layers)``, into ei, determinism, degeneracy and effectiveness, ``(4, layers)``."""
+    entropies, totals, column_logs = sums
+    log_base = math.log(base)
+    # Filled entry by entry: a transfer from the host would wait for the device.
+    counts = torch.stack([sums.new_full((), count) for count in num_inputs])
+    determinism = entropies / counts / log_base
+    # H(c / total) = log total - sum(c log c) / total; a network without a positive weight has none.
+    degeneracy = torch.where(totals == 0, 0.0, totals.log() - column_logs / totals) / log_base
+    ei = (degeneracy - determinism).clamp_min(0)
+    largest = counts.log() / log_base
+    effectiveness = torch.where(largest == 0, 0.0, ei / largest)
+    return torch.stack([ei, determinism, degeneracy, effectiveness])
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """Keep autocast and TF32 out: they would cost three digits."""
+    precision = torch.get_float32_matmul_precision()
+    if precision != "highest":
+        torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        if precision != "highest":
+            torch.set_float32_matmul_precision(precision)
+
+
+def weight_effective_information(
+    model: nn.Module,
+    example_input: Any,
+    *,
+    norm: str = "lin",
+    layers: Callable[[str, nn.Module], bool] | Sequence[str] | None = None,
+    base: float = 2,
+) -> WeightEI:
+    r"""Effective information of a network from its weights.
+
+    :math:`\text{ei} = H(\langle W^\text{out} \rangle) - \langle H(W^\text{out}) \rangle`: how much the node that a
+    connection leads to says about the node it came from, when each node's out-weights are read as the probabilities of
+    a step. See :func:`weight_ei` for the formula and the meaning of its parts.
+
+    Args:
+        model: The network. It is run once, without gradients and in eval mode; modes are put back.
+        example_input: What ``model`` is called with, batch first; a tuple is spread over its arguments.
+        norm: ``"lin"`` (drop negative weights), ``"soft"`` (softmax) or ``"sig"`` (logistic function).
+        layers: Which layers: a predicate of qualified name and module, or names; all of them when ``None``.
+        base: Base of the logarithm; 2 gives bits.
+
+    Returns:
+        ``ei``, ``determinism``, ``degeneracy``, ``effectiveness`` and the same of every layer in ``layers``.
+
+    Raises:
+        ValueError: If no layer can be measured, a name is unknown, an argument is out of range or a weight not finite.
+        TypeError: If weights are complex, integer or quantised.
+
+    Note:
+        Sources: Klein & Hoel (2020), arXiv 1907.03902; torch-foresight.
+
+    Example:
+        >>> import torch
+        >>> from lightning_foresight.functional import weight_effective_information
+        >>> conv = torch.nn.Conv2d(1, 1, 1)
+        >>> _ = torch.nn.init.ones_(conv.weight)
+        >>> result = weight_effective_information(conv, torch.zeros(1, 1, 8, 8))
+        >>> result.ei, result.effectiveness
+        (tensor(6.), tensor(1.))
+    """
+    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+    if first_tensor(arguments) is None:
+        raise ValueError(
+            f"weight_effective_information(example_input={example_input!r}): expected a tensor, or a tuple of "
+            "arguments that holds one. Pass one batch as the model gets it."
+        )
+    training = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        with torch.no_grad():
+            calls = trace_weight_layers(model, lambda: model(*arguments), layers)
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    return weight_ei(calls, norm=norm, base=base)
