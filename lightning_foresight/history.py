@@ -89,7 +89,7 @@ class History:
         else:
             fields = (value, value, value, torch.zeros_like(value))
             kind = "exact"
-        dtype = torch.float32 if value[0].device.type == "mps" else torch.float64  # MPS has no float64
+        dtype = torch.float32 if fields[0].device.type == "mps" else torch.float64  # MPS has no float64
         block = torch.stack([field.detach().reshape(-1).to(dtype) for field in fields])
         if block.shape[1] != len(keys):
             raise ValueError(f"History.add: {len(keys)} keys for {block.shape[1]} values; expected one key a value.")

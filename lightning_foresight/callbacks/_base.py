@@ -17,6 +17,7 @@ from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.history import History
 from lightning_foresight.loggers import write_figure, write_layout, write_rows
 from lightning_foresight.probes.layers import LayerSpec
+from lightning_foresight.probes.samples import call_model, split_batch
 from lightning_foresight.schedule import resolve_schedule, schedule_unit
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class ForesightCallback(Callback):
         schedule: Measure when ``schedule(count)`` says so, for instance :class:`~lightning_foresight.LogSchedule`.
         layers: What to measure: names, globs, module types, rules ``(name, module) -> bool``, or a sequence of them.
         prefix: First segment of all keys; give each instance its own when you use two of one class.
-        per_layer: Log the values of single layers besides those of the network.
+        per_layer: Log the values of single layers besides those of the network; the history has them in any case.
         prog_bar: Show the values of the network in the progress bar.
         log_figures: Draw figures at the end and at measurements 1, 2, 4, 8, ... (needs the ``plot`` extra).
         seed: Seed of everything random in the measurement; the run's own random state is never touched.
@@ -91,6 +92,10 @@ class ForesightCallback(Callback):
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
         """Return the values to log by key (without the prefix); a sequence of keys takes a vector of values."""
         raise NotImplementedError
+
+    def run_model(self, pl_module: LightningModule, batch: Any) -> Any:
+        """Run the model on a batch; override it for a ``forward`` that takes something else than the inputs."""
+        return call_model(pl_module, split_batch(batch)[0])
 
     def bands(self) -> Sequence[str]:
         """Return the keys (without the prefix) that have an interval, for TensorBoard's error bands."""
@@ -243,7 +248,7 @@ class ForesightCallback(Callback):
         if self.history.num_dropped > dropped:
             self._count_failure(trainer, f"{self.history.num_dropped - dropped} values came out as NaN")
         if rows and trainer.is_global_zero:
-            write_rows(trainer.loggers, rows)
+            write_rows(trainer.loggers, [row for row in rows if self.per_layer or row.key.count("/") == 1])
         if rows and self.event != "step":
             self._num_writes += 1
             if self._num_writes & (self._num_writes - 1) == 0:  # 1, 2, 4, ...: a figure costs far more than a number

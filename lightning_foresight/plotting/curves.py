@@ -1,0 +1,52 @@
+"""Values over training, with their intervals as bands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+from lightning_foresight.plotting._style import line_style, new_figure
+
+if TYPE_CHECKING:
+    from lightning_foresight.history import Row
+
+
+def curves(lines: Mapping[str, Sequence[Row]], *, ylabel: str, title: str = "") -> Figure:
+    """Draw rows of a history over epochs, a line a label, with a band where a row has an interval.
+
+    Args:
+        lines: Rows by label.
+        ylabel: Label of the vertical axis, with the unit.
+        title: Title of the figure.
+
+    Example:
+        >>> import torch
+        >>> from lightning_foresight.history import History
+        >>> from lightning_foresight.plotting.curves import curves
+        >>> history = History()
+        >>> history.add(step=0, epoch=0.0, key="ei/network", value=torch.tensor(1.0))
+        >>> curves({"network": history["ei/network"]}, ylabel="EI in bits").axes[0].get_xlabel()
+        'epochs completed'
+    """
+    figure, (axes,) = new_figure()
+    for index, (label, rows) in enumerate(lines.items()):
+        style = line_style(index)
+        epochs = [row.epoch for row in rows]
+        axes.plot(epochs, [row.value for row in rows], label=label, markersize=4, linewidth=1.4, **style)
+        if any(row.has_interval for row in rows):
+            axes.fill_between(
+                epochs,
+                [row.lower for row in rows],
+                [row.upper for row in rows],
+                color=style["color"],
+                alpha=0.15,
+                linewidth=0,
+            )
+    axes.set_xlabel("epochs completed")
+    axes.set_ylabel(ylabel)
+    axes.set_title(title)
+    if len(lines) > 1:
+        axes.legend(fontsize="small", framealpha=0.85)
+    return figure

@@ -1,0 +1,58 @@
+"""The information plane: I(T;Y) against I(X;T), a path a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from lightning_foresight.plotting._paths import Path, draw_paths
+from lightning_foresight.plotting._style import new_figure
+
+
+def information_plane(
+    paths: Mapping[str, Path],
+    *,
+    input_limit: float | None = None,
+    label_limit: float | None = None,
+    estimator: str = "",
+    unit: str = "bits",
+) -> Figure:
+    """Draw the information plane (Shwartz-Ziv & Tishby 2017, arXiv 1703.00810).
+
+    Args:
+        paths: By layer, the epochs with I(X;T) as ``x`` and I(T;Y) as ``y``.
+        input_limit: Largest I(X;T) that the samples can express, log2 n; a line where the estimate is saturated.
+        label_limit: Entropy of the labels, the largest possible I(T;Y).
+        estimator: What was estimated, for the title.
+        unit: Unit of both axes.
+
+    Example:
+        >>> from lightning_foresight.plotting.information_plane import information_plane
+        >>> from lightning_foresight.plotting._paths import Path
+        >>> figure = information_plane({"fc1": Path(epochs=[0, 1], x=[5.0, 4.0], y=[0.2, 0.8])})
+        >>> figure.axes[0].get_xlabel()
+        'I(X;T) in bits'
+    """
+    figure, (axes,) = new_figure()
+    draw_paths(axes, paths)
+    if input_limit is not None:
+        axes.axvline(input_limit, color="grey", linestyle="--", linewidth=1)
+        axes.annotate(
+            "saturated: log$_2$ n",
+            (input_limit, 0.02),
+            xycoords=("data", "axes fraction"),
+            rotation=90,
+            ha="right",
+            fontsize="small",
+            color="grey",
+        )
+    if label_limit is not None:
+        axes.axhline(label_limit, color="grey", linestyle=":", linewidth=1)
+        axes.annotate(
+            "H(Y)", (0.01, label_limit), xycoords=("axes fraction", "data"), va="bottom", fontsize="small", color="grey"
+        )
+    axes.set_xlabel(f"I(X;T) in {unit}")
+    axes.set_ylabel(f"I(T;Y) in {unit}")
+    axes.set_title("Information plane" + (f", {estimator}" if estimator else ""))
+    return figure

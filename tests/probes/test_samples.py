@@ -1,0 +1,102 @@
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from lightning_foresight.probes.samples import call_model, cut_batch, fixed_batches, split_batch
+
+INPUTS, TARGETS = torch.arange(20.0).unsqueeze(1), torch.arange(20)
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(zip(INPUTS, TARGETS))
+
+
+class Noisy(Dataset):
+    """An augmentation that draws from the global generator."""
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        return INPUTS[index] + torch.rand(1), TARGETS[index]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        (INPUTS, TARGETS),
+        DataLoader(TensorDataset(INPUTS, TARGETS), batch_size=3, shuffle=True),
+        DataLoader(TensorDataset(INPUTS, TARGETS), batch_size=None, sampler=[0, 1]),
+        DataLoader(Stream(), batch_size=6),
+        [(INPUTS[:4], TARGETS[:4]), (INPUTS[4:], TARGETS[4:])],
+    ],
+    ids=["tensors", "loader", "unbatched_loader", "stream", "list"],
+)
+def test_every_source_gives_as_many_samples_as_asked_for(source):
+    batches = fixed_batches(source, 7, seed=0)
+    inputs = torch.cat([batch[0] for batch in batches])
+    targets = torch.cat([batch[1] for batch in batches])
+    assert len(inputs) == len(targets) == 7
+    assert torch.equal(inputs.flatten().long(), targets)
+    again = torch.cat([batch[0] for batch in fixed_batches(source, 7, seed=0)])
+    assert torch.equal(inputs, again)
+
+
+def test_all_samples_are_taken_when_there_are_fewer():
+    batches = fixed_batches((INPUTS, TARGETS), 1000, seed=0)
+    assert torch.equal(torch.cat([batch[1] for batch in batches]), TARGETS)
+
+
+def test_another_seed_draws_other_samples():
+    first, second = (fixed_batches((INPUTS, TARGETS), 10, seed=seed)[0][1] for seed in (0, 1))
+    assert not torch.equal(first, second)
+
+
+def test_drawing_leaves_the_global_generator_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    fixed_batches(DataLoader(Noisy(), batch_size=4, shuffle=True), 8, seed=0)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("source", [DataLoader(TensorDataset(INPUTS[:0])), [], (INPUTS[:0], TARGETS[:0])])
+def test_an_empty_source_is_refused(source):
+    with pytest.raises(ValueError, match="the loader holds no sample; expected at least two"):
+        fixed_batches(source, 4, seed=0)
+
+
+def test_unequal_tensors_and_strange_sources_are_refused():
+    with pytest.raises(ValueError, match="got 20, 19 rows; expected one row of each tensor for every sample"):
+        fixed_batches((INPUTS, TARGETS[1:]), 4, seed=0)
+    with pytest.raises(TypeError, match=r"fixed_batches\(dataloader=int\): expected a DataLoader"):
+        fixed_batches(3, 4, seed=0)
+
+
+def test_batches_are_split_into_inputs_and_targets():
+    assert split_batch((1, 2)) == (1, 2)
+    assert split_batch([1]) == (1, None)
+    mapping = {"x": 1, "labels": 2}
+    assert split_batch(mapping) == (mapping, 2)
+    assert split_batch({"x": 1}) == ({"x": 1}, None)
+
+
+def test_nested_batches_are_cut():
+    cut = cut_batch({"x": INPUTS, "pair": (INPUTS, [TARGETS]), "name": "a"}, 3)
+    assert len(cut["x"]) == len(cut["pair"][0]) == len(cut["pair"][1][0]) == 3
+    assert cut["name"] == "a"
+
+
+def test_a_mapping_reaches_the_model_by_name():
+    class Named(nn.Module):
+        def forward(self, x, scale=1.0):
+            return x * scale
+
+    class Whole(nn.Module):
+        def forward(self, batch):
+            return batch["x"]
+
+    assert call_model(Named(), {"x": 2.0, "scale": 3.0, "labels": 0}) == 6.0
+    assert call_model(Whole(), {"x": 2.0}) == 2.0
