@@ -1,1 +1,29 @@
-"""TODO."""
+"""Mutual information: the information plane's two questions, and estimators by name."""
+
+from lightning_foresight.functional.mutual_information.binned import binned_information
+from lightning_foresight.functional.mutual_information.kde import kde_information
+from lightning_foresight.functional.mutual_information.plane import (
+    input_information,
+    label_information,
+    plane_information,
+)
+from lightning_foresight.functional.mutual_information.registry import (
+    ESTIMATORS,
+    Estimator,
+    check_plane_estimator,
+    find_estimator,
+    mutual_information,
+)
+
+__all__ = [
+    "ESTIMATORS",
+    "Estimator",
+    "binned_information",
+    "check_plane_estimator",
+    "find_estimator",
+    "input_information",
+    "kde_information",
+    "label_information",
+    "mutual_information",
+    "plane_information",
+]

@@ -1,0 +1,93 @@
+"""Which samples share a cell: many columns of integers are hashed into one, sorted once and counted."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_foresight.functional._memory import chunk_length
+
+# Columns hashed before the first look at which rows still share a cell; a layer this narrow takes one pass.
+_FIRST_LOOK = 64
+
+
+class Cells(NamedTuple):
+    """The occupied cells of (T, label) and of T, by how many samples each holds."""
+
+    joint_counts: Tensor  # (joint cells,)
+    label: Tensor  # (joint cells,)
+    cell: Tensor  # (joint cells,), which cell of T
+    counts: Tensor  # (cells,)
+
+
+@functools.lru_cache(maxsize=8)
+def _multipliers(width: int) -> Tensor:
+    """Return the same random 64-bit multipliers on every call."""
+    return torch.from_numpy(np.random.Generator(np.random.PCG64(0x5EED)).integers(-(2**63), 2**63 - 1, size=width))
+
+
+def _sort(keys: Tensor) -> Tensor:
+    # torch sorts 64-bit integers on the CPU without vector instructions, 8 times slower than NumPy (4,096 keys).
+    if keys.device.type == "cpu":
+        return torch.from_numpy(np.sort(keys.numpy()))
+    return torch.sort(keys).values
+
+
+def _hash(columns: Tensor, multipliers: Tensor) -> Tensor:
+    if columns.device.type == "cpu":
+        return columns @ multipliers
+    return (columns * multipliers).sum(1)  # no integer matmul on accelerators
+
+
+def row_keys(rows: Tensor, codes: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return one 64-bit key for each row, equal where all integer codes of the rows are equal.
+
+    The hash is linear with random multipliers modulo 2^64 and compared on its upper bits. Two different rows share a key
+    with a probability near 2^(b - 64), where b bits are left to the label: 2e-7 that any two of 1e5 rows do, with a
+    thousand labels.
+    """
+    n, width = rows.shape
+    multipliers = _multipliers(width).to(rows.device)
+    if width <= _FIRST_LOOK:
+        return _hash(codes(rows), multipliers)
+    # A wide layer is read only as far as needed: a row that no longer shares its key is alone in its cell for good.
+    keys = torch.zeros(n, dtype=torch.int64, device=rows.device)
+    active = torch.arange(n, device=rows.device)
+    look_again = rows.device.type == "cpu"  # elsewhere looking means waiting for the device, which costs more
+    start, length = 0, _FIRST_LOOK
+    while start < width and active.numel():
+        length = chunk_length(length, 32 * active.numel())
+        block = slice(start, start + length)
+        part = rows[:, block] if active.numel() == n else rows[active, block]
+        keys[active] += _hash(codes(part), multipliers[block])
+        start, length = block.stop, 4 * length
+        if look_again and start < width:
+            _, inverse, counts = torch.unique(keys[active], return_inverse=True, return_counts=True)
+            active = active[counts[inverse] > 1]
+    return keys
+
+
+def count_cells(keys: Tensor, labels: Tensor, num_labels: int) -> Cells:
+    """Count the cells of the keys and of (key, label) with one sort, the label in the low bits.
+
+    Args:
+        keys: From :func:`row_keys`, shape ``(n,)``.
+        labels: Integers from 0, shape ``(n,)``.
+        num_labels: More than the largest label.
+    """
+    bits = (num_labels - 1).bit_length()
+    packed = _sort(((keys >> bits) << bits) | labels)
+    joint, joint_counts = torch.unique_consecutive(packed, return_counts=True)
+    values, cell = torch.unique_consecutive(joint >> bits, return_inverse=True)
+    counts = torch.zeros_like(values).scatter_add_(0, cell, joint_counts)
+    return Cells(joint_counts, joint & ((1 << bits) - 1), cell, counts)
+
+
+def cell_numbers(keys: Tensor) -> Tensor:
+    """Number the distinct keys from 0, shape ``(n,)``."""
+    return torch.unique(keys, return_inverse=True)[1]

@@ -1,0 +1,113 @@
+"""Bounds on mutual information for a layer with Gaussian noise added, from pairwise distances."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lightning_foresight.functional._checks import check_base, check_choice, fail
+from lightning_foresight.functional.estimate import Estimate, make_estimate
+from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
+from lightning_foresight.functional.mutual_information._pairs import gaussian_sums
+
+_OWNER = "kde"
+
+
+def check_kde(noise_variance: float = 1e-3, bound: str = "upper") -> None:
+    """Check the options of ``"kde"`` without data, as a callback does when it is made."""
+    check_choice(_OWNER, "bound", bound, ("upper", "lower"))
+    if not 0 < noise_variance < math.inf:
+        fail(_OWNER, "noise_variance", noise_variance, "expected a positive number, the variance added to every unit.")
+
+
+def kde_information(
+    activations: Tensor,
+    labels: Tensor | None = None,
+    *,
+    base: float = 2,
+    noise_variance: float = 1e-3,
+    bound: str = "upper",
+) -> tuple[Estimate, Estimate]:
+    r"""Both coordinates of the information plane of a layer with Gaussian noise, bounded from pairwise distances.
+
+    .. math::
+        I(X; T + N) \le -\frac1n \sum_i \log \frac1n \sum_j e^{-\|t_i - t_j\|^2 / 2 \sigma^2}, \qquad
+        I(X; T + N) \ge -\frac1n \sum_i \log \frac1n \sum_j e^{-\|t_i - t_j\|^2 / 8 \sigma^2}
+
+    with X uniform on the given samples and :math:`N \sim \mathcal N(0, \sigma^2 1)`: the Kullback-Leibler and the
+    Bhattacharyya bound. I(T;Y) is the same bound of H(T) minus that of H(T|Y), as in the literature; a difference of
+    bounds is not a bound, so its ``kind`` is ``"estimate"``, and its ``lower`` and ``upper`` hold what is certain: H(T)
+    from one bound minus H(T|Y) from the other, kept within 0 and H(Y).
+
+    The noise is part of the definition: a deterministic layer has none, and the value depends on the variance. I(T;Y)
+    is that of the given samples, near H(Y) whatever the labels are once no two samples overlap (``saturation`` near 1).
+
+    Args:
+        activations: Shape ``(n, ...)``, one row for each of n distinct inputs.
+        labels: Integer classes, shape ``(n,)``; without them the second estimate is 0.
+        base: Base of the logarithm; 2 gives bits.
+        noise_variance: Variance of the noise on every unit.
+        bound: Which bound ``value`` is: ``"upper"`` or ``"lower"``.
+
+    Returns:
+        Estimates of I(X;T+N) and I(T+N;Y), scalars in float64, with both bounds in ``lower`` and ``upper``.
+        ``std_error`` is the standard deviation of the samples' terms of ``value`` over :math:`\sqrt n`; ``saturation``
+        is the upper bound of I(X;T+N) over :math:`\log n`.
+
+    Raises:
+        ValueError: If activations are not finite, samples are fewer than 2, labels are not integers or do not match, or
+            an option is out of range.
+
+    Sources: Kolchinsky & Tracey 2017 (arXiv 1706.02419); Saxe et al. 2018; Kolchinsky, Tracey & Wolpert 2019
+    (arXiv 1705.02436).
+
+    Example:
+        >>> import torch
+        >>> from lightning_foresight.functional.mutual_information import kde_information
+        >>> activations = torch.tensor([[0.0], [0.0], [1.0], [1.0]])
+        >>> i_xt, i_ty = kde_information(activations, torch.tensor([0, 0, 1, 1]))
+        >>> i_xt.value.item(), i_xt.kind, i_ty.value.item()
+        (1.0, 'upper_bound', 1.0)
+    """
+    check_base(_OWNER, base)
+    check_kde(noise_variance, bound)
+    rows = as_rows(_OWNER, "activations", activations)
+    if not rows.is_floating_point():
+        rows = rows.float()
+    n, nats = rows.shape[0], math.log(base)
+    if labels is None:
+        sizes = torch.tensor([n])
+    else:
+        labels, order = as_labels(_OWNER, "labels", labels, n)[0].to(rows.device).sort()
+        rows, sizes = rows[order], torch.bincount(labels)
+    sums = gaussian_sums(rows, noise_variance, [size for size in sizes.tolist() if size])
+
+    def terms(total: Tensor, size: Tensor | int) -> Tensor:
+        return -(total.double() / size).log()
+
+    # Entropies less that of the noise, one term for each sample.
+    upper, lower = terms(sums.narrow, n), terms(sums.wide, n)
+    upper_given_y, lower_given_y = terms(sums.label_narrow, sums.label_size), terms(sums.label_wide, sums.label_size)
+    shares = sizes.to(rows.device, torch.float64) / n
+    h_y = -torch.special.xlogy(shares, shares).sum()
+    saturation = (upper.mean() / math.log(n)).clamp(0, 1)
+    method = f"kde ({bound}, noise variance {noise_variance:g})"
+
+    def estimate(values: Tensor, low: Tensor, high: Tensor, kind: str) -> Estimate:
+        return make_estimate(
+            values.mean() / nats,
+            std_error=values.std(correction=0) / math.sqrt(n) / nats,
+            num_samples=n,
+            saturation=saturation,
+            lower=low / nats,
+            upper=high / nats,
+            kind=kind,
+            method=method,
+        )
+
+    i_xt = estimate(upper if bound == "upper" else lower, lower.mean(), upper.mean(), f"{bound}_bound")
+    certain = (lower - upper_given_y).mean().clamp(min=0), torch.minimum((upper - lower_given_y).mean(), h_y)
+    i_ty = estimate(upper - upper_given_y if bound == "upper" else lower - lower_given_y, *certain, "estimate")
+    return i_xt, i_ty

@@ -1,0 +1,132 @@
+"""The information plane's two questions about a layer, by the estimator's name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from lightning_foresight.functional.estimate import Estimate
+from lightning_foresight.functional.mutual_information.registry import find_estimator
+
+
+def input_information(
+    activations: Tensor,
+    *,
+    inputs: Tensor | None = None,
+    estimator: str = "binned",
+    base: float = 2,
+    **options: Any,
+) -> Estimate:
+    r"""I(X;T): how many of the inputs a layer keeps apart, at the estimator's resolution.
+
+    X is uniform on the given samples and each is an input of its own, so a deterministic layer has
+    :math:`I(X;T) = H(T)`, which without binning or noise is :math:`\log n`, or infinite.
+
+    Args:
+        activations: Shape ``(n, ...)``, one row for each of n distinct inputs.
+        inputs: The inputs, shape ``(n, ...)``, for the estimators that compare two sets of samples; ``"binned"`` and
+            ``"kde"`` do without.
+        estimator: A name in :data:`ESTIMATORS` that answers this question.
+        base: Base of the logarithm; 2 gives bits.
+        **options: The estimator's own, such as ``bin_width=0.07`` or ``noise_variance=1e-3``.
+
+    Returns:
+        The estimate, a scalar.
+
+    Raises:
+        ValueError: If the estimator or an option is not known, or the samples are not what it needs.
+
+    Source: Shwartz-Ziv & Tishby 2017 (arXiv 1703.00810).
+
+    Example:
+        >>> import torch
+        >>> from lightning_foresight.functional import input_information
+        >>> activations = torch.tensor([[0.01], [0.02], [0.51], [0.52]])
+        >>> input_information(activations, estimator="binned", bin_width=0.1).value.item()
+        1.0
+    """
+    entry = find_estimator("input_information", estimator, "input", options)
+    assert entry.input is not None  # find_estimator refuses the others
+    return entry.input(activations, inputs, base=base, **options)
+
+
+def label_information(
+    activations: Tensor, labels: Tensor, *, estimator: str = "binned", base: float = 2, **options: Any
+) -> Estimate:
+    r"""I(T;Y): what a layer tells about integer labels.
+
+    .. math:: I(T;Y) = H(T) - \sum_y p(y) H(T | Y = y)
+
+    Once samples have cells of their own (``saturation`` near 1) binned and kde values are near H(Y) for shuffled labels
+    too: measure those beside it.
+
+    Args:
+        activations: Shape ``(n, ...)``.
+        labels: Integer classes, shape ``(n,)``.
+        estimator: A name in :data:`ESTIMATORS` that answers this question.
+        base: Base of the logarithm; 2 gives bits.
+        **options: The estimator's own, such as ``bin_width=0.07`` or ``noise_variance=1e-3``.
+
+    Returns:
+        The estimate, a scalar.
+
+    Raises:
+        ValueError: If the estimator or an option is not known, or labels are not integers or do not match.
+
+    Source: Shwartz-Ziv & Tishby 2017 (arXiv 1703.00810).
+
+    Example:
+        >>> import torch
+        >>> from lightning_foresight.functional import label_information
+        >>> activations = torch.tensor([[0.01], [0.02], [0.51], [0.52]])
+        >>> label_information(activations, torch.tensor([0, 0, 1, 1]), bin_width=0.1).value.item()
+        1.0
+    """
+    entry = find_estimator("label_information", estimator, "label", options)
+    assert entry.label is not None
+    return entry.label(activations, labels, base=base, **options)
+
+
+def plane_information(
+    activations: Tensor,
+    labels: Tensor,
+    *,
+    inputs: Tensor | None = None,
+    estimator: str = "binned",
+    base: float = 2,
+    **options: Any,
+) -> tuple[Estimate, Estimate]:
+    """I(X;T) and I(T;Y) of one layer, sharing the work where the estimator can: one sort, one pass over pairs.
+
+    Args:
+        activations: Shape ``(n, ...)``, one row for each of n distinct inputs.
+        labels: Integer classes, shape ``(n,)``.
+        inputs: As in :func:`input_information`.
+        estimator: A name in :data:`ESTIMATORS` that answers both questions.
+        base: Base of the logarithm; 2 gives bits.
+        **options: The estimator's own.
+
+    Returns:
+        The two estimates, scalars.
+
+    Raises:
+        ValueError: As :func:`input_information` and :func:`label_information`.
+
+    Source: Shwartz-Ziv & Tishby 2017 (arXiv 1703.00810).
+
+    Example:
+        >>> import torch
+        >>> from lightning_foresight.functional import plane_information
+        >>> activations = torch.tensor([[0.0], [0.0], [1.0], [1.0]])
+        >>> i_xt, i_ty = plane_information(activations, torch.tensor([0, 1, 0, 1]), estimator="kde")
+        >>> i_xt.value.item(), i_ty.value.item()
+        (1.0, 0.0)
+    """
+    entry = find_estimator("plane_information", estimator, "label", options)
+    if entry.plane is not None:
+        return entry.plane(activations, labels, base=base, **options)
+    return (
+        input_information(activations, inputs=inputs, estimator=estimator, base=base, **options),
+        label_information(activations, labels, estimator=estimator, base=base, **options),
+    )

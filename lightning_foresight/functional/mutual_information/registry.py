@@ -1,0 +1,143 @@
+"""The estimators by name, which questions each can answer, and the door to all of them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from lightning_foresight.functional._checks import fail
+from lightning_foresight.functional.estimate import Estimate
+from lightning_foresight.functional.mutual_information.binned import binned_information, binned_pair, check_binning
+from lightning_foresight.functional.mutual_information.kde import check_kde, kde_information
+
+
+class Estimator(NamedTuple):
+    """What a named estimator can answer; ``None`` where it cannot.
+
+    Attributes:
+        summary: What it is, in a line.
+        check: Raises ``ValueError`` for options out of range; its keyword arguments are the options.
+        pair: ``(x, y, *, base, **options)``, mutual information of two sets of samples.
+        input: ``(activations, inputs, *, base, **options)``, I(X;T) of a layer.
+        label: ``(activations, labels, *, base, **options)``, I(T;Y) with integer labels.
+        plane: ``(activations, labels, *, base, **options)``, both at once.
+    """
+
+    summary: str
+    check: Callable[..., None]
+    pair: Callable[..., Estimate] | None = None
+    input: Callable[..., Estimate] | None = None
+    label: Callable[..., Estimate] | None = None
+    plane: Callable[..., tuple[Estimate, Estimate]] | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Names of the options and their defaults."""
+        return _defaults(self.check)
+
+
+@functools.cache
+def _defaults(check: Callable[..., None]) -> dict[str, Any]:
+    return {name: parameter.default for name, parameter in inspect.signature(check).parameters.items()}
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    "binned": Estimator(
+        "entropies of the cells that binning each unit makes",
+        check_binning,
+        pair=binned_pair,
+        input=lambda activations, inputs, **options: binned_information(activations, **options)[0],
+        label=lambda activations, labels, **options: binned_information(activations, labels, **options)[1],
+        plane=binned_information,
+    ),
+    "kde": Estimator(
+        "bounds from pairwise distances for a layer with Gaussian noise",
+        check_kde,
+        input=lambda activations, inputs, **options: kde_information(activations, **options)[0],
+        label=lambda activations, labels, **options: kde_information(activations, labels, **options)[1],
+        plane=kde_information,
+    ),
+}
+
+
+def find_estimator(owner: str, name: str, question: str, options: dict[str, Any] | None = None) -> Estimator:
+    """Return the named estimator, or say which names answer this question and which options it has.
+
+    Args:
+        owner: Who asks, for error texts.
+        name: A name in :data:`ESTIMATORS`.
+        question: ``"pair"``, ``"input"`` or ``"label"``: mutual information of two sets of samples, I(X;T), I(T;Y).
+        options: Options to check against the estimator's own.
+
+    Raises:
+        ValueError: If there is no such estimator or option, it does not answer the question, or an option is out of
+            range.
+
+    Example:
+        >>> from lightning_foresight.functional.mutual_information import find_estimator
+        >>> sorted(find_estimator("example", "kde", "input").options)
+        ['bound', 'noise_variance']
+    """
+    able = [key for key, entry in ESTIMATORS.items() if getattr(entry, question) is not None]
+    if name not in able:
+        does_not = "is not an estimator" if name not in ESTIMATORS else "cannot answer this question"
+        what = {"pair": "two sets of samples", "input": "I(X;T) of a layer", "label": "I(T;Y) with integer labels"}
+        fail(
+            owner, "estimator", name, f"{does_not}; for {what[question]} expected one of {', '.join(map(repr, able))}."
+        )
+    entry = ESTIMATORS[name]
+    unknown = sorted(set(options or {}) - set(entry.options))
+    if unknown:
+        raise ValueError(
+            f"{owner}({', '.join(unknown)}): estimator {name!r} has no such option; expected "
+            f"{', '.join(entry.options) or 'none'}."
+        )
+    entry.check(**(options or {}))
+    return entry
+
+
+def check_plane_estimator(owner: str, name: str, options: dict[str, Any] | None = None) -> None:
+    """Require an estimator that answers both questions of the information plane, with options that it has.
+
+    Args:
+        owner: Who asks, for error texts.
+        name: A name in :data:`ESTIMATORS`.
+        options: The estimator's own options.
+
+    Raises:
+        ValueError: As :func:`find_estimator`.
+    """
+    find_estimator(owner, name, "input", options)
+    find_estimator(owner, name, "label", options)
+
+
+def mutual_information(x: Tensor, y: Tensor, estimator: str = "binned", base: float = 2, **options: Any) -> Estimate:
+    """Mutual information between two sets of samples, by the estimator's name.
+
+    Args:
+        x: Samples, shape ``(n, ...)``; integers are discrete values.
+        y: Samples, shape ``(n, ...)``, row i beside row i of ``x``.
+        estimator: A name in :data:`ESTIMATORS` that compares two sets of samples.
+        base: Base of the logarithm; 2 gives bits.
+        **options: The estimator's own.
+
+    Returns:
+        The estimate, a scalar.
+
+    Raises:
+        ValueError: If the estimator or an option is not known, or the samples are not what it needs.
+
+    Example:
+        >>> import torch
+        >>> from lightning_foresight.functional import mutual_information
+        >>> x = torch.tensor([0, 0, 1, 1])
+        >>> mutual_information(x, 1 - x, estimator="binned").value.item()
+        1.0
+    """
+    entry = find_estimator("mutual_information", estimator, "pair", options)
+    assert entry.pair is not None
+    return entry.pair(x, y, base=base, **options)
