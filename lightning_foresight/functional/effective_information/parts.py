@@ -1,0 +1,70 @@
+"""EI_parts: effective information of every single connection of a layer."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from lightning_foresight.functional.effective_information.exact import exact_parts
+from lightning_foresight.functional.effective_information.problem import Layer, Range, pose
+
+
+def ei_parts(
+    layer: Layer,
+    activation: nn.Module | None = None,
+    *,
+    in_range: Range,
+    out_range: Range | None = None,
+    in_bins: int = 64,
+    out_bins: int = 64,
+    method: str = "auto",
+) -> Tensor:
+    r"""Effective information of every (input, output) pair of a layer, in bits.
+
+    All inputs are set to independent uniform noise, and each pair is judged by the mutual information of its binned
+    values; the sum over all pairs is the layer's :math:`EI_{parts}`:
+
+    .. math:: EI_{parts} = \sum_{a, b} I\big(x_a; y_b \mid do(x \sim U)\big)
+
+    Where the layer is affine and the activation monotone per unit, the result is exact: the pre-activation is a sum of
+    independent uniforms, whose distribution is known in closed form or as a Fourier series. Every bin's probability is
+    then off by less than 2e-12, a pair in 64 x 64 bins by less than 1e-7 bits (in float64, which is used on every
+    device that has it).
+
+    Args:
+        layer: A Linear layer, or a convolution, of which one receptive field is taken:
+            ``in_channels / groups * kernel`` inputs, ``out_channels`` outputs.
+        activation: The activation module that follows, if any.
+        in_range: ``(low, high)`` of every input.
+        out_range: ``(low, high)`` of the outputs that are binned; those outside are dropped, as by
+            ``numpy.histogram``. By default the activation's own range, with 10 for an open end and (-10, 10) for none.
+        in_bins: Equal bins of ``in_range``.
+        out_bins: Equal bins of ``out_range``.
+        method: ``"exact"``, or ``"auto"``.
+
+    Returns:
+        Bits ``(inputs, outputs)``, on the layer's device and in its floating type.
+
+    Raises:
+        ValueError: If a range, a number of bins or the method does not fit, or weights are not finite.
+        TypeError: If the weights are complex or integers.
+
+    Source:
+        Michaud, "deep-ei"; Marrow, Michaud & Hoel 2020, "Examining the causal structures of deep neural networks using
+        information theory" (arXiv 2010.13871).
+
+    Example:
+        >>> import torch
+        >>> from lightning_foresight.functional import ei_parts
+        >>> layer = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = layer.weight.data.copy_(torch.tensor([[4.0, 1.0]]))
+        >>> ei_parts(layer, torch.nn.Sigmoid(), in_range=(0, 1), in_bins=8, out_bins=8)
+        tensor([[0.9073],
+                [0.0566]])
+    """
+    problem = pose(
+        "ei_parts", layer, activation,
+        in_range=in_range, out_range=out_range, in_bins=in_bins, out_bins=out_bins, method=method,
+    )  # fmt: skip
+    assert problem.affine is not None
+    bits = exact_parts(problem.affine, problem.preimages(), problem.in_range, problem.in_bins)
+    return bits.to(problem.dtype)

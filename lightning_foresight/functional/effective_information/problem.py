@@ -1,0 +1,111 @@
+"""What is asked of a layer: its map, its activation, ranges and bins, checked once for every measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lightning_foresight.functional._checks import check_choice, check_finite, check_int, check_range, describe, fail
+from lightning_foresight.functional.effective_information.activations import (
+    Monotone,
+    default_out_range,
+    monotone_rule,
+    preimage_edges,
+    require_monotone,
+)
+from lightning_foresight.functional.effective_information.affine import Affine, as_affine, work_dtype
+
+Layer = nn.Module | Callable[[Tensor], Tensor]
+Range = tuple[float, float]
+
+
+class Problem(NamedTuple):
+    """A checked question about one layer.
+
+    Attributes:
+        layer: The module or callable itself.
+        activation: Applied to its output, if any.
+        affine: Its dense map in working precision, if it is affine.
+        rule: The inverse of its activation, if that is monotone per unit.
+        in_range: Every input is uniform on it.
+        out_range: Outputs outside it are dropped.
+        in_bins: Bins of every input.
+        out_bins: Bins of every output.
+        dtype: Floating type of the results.
+        exact: Whether the exact method is to be used.
+    """
+
+    layer: Layer
+    activation: nn.Module | None
+    affine: Affine | None
+    rule: Monotone | None
+    in_range: Range
+    out_range: Range
+    in_bins: int
+    out_bins: int
+    dtype: torch.dtype
+    exact: bool
+
+    def preimages(self) -> Tensor:
+        """Return the pre-activations of the output bins' edges, ``(out_bins + 1,)``."""
+        assert self.rule is not None
+        return preimage_edges(self.rule, self.out_range, self.out_bins)
+
+
+def pose(
+    owner: str,
+    layer: Layer,
+    activation: nn.Module | None,
+    *,
+    in_range: Range | None,
+    out_range: Range | None,
+    in_bins: int,
+    out_bins: int,
+    method: str,
+) -> Problem:
+    """Check the arguments that all measures share, and decide between the exact and the sampled method."""
+    check_choice(owner, "method", method, ("auto", "exact", "sampled"))
+    check_int(owner, "in_bins", in_bins, 2)
+    check_int(owner, "out_bins", out_bins, 2)
+    if in_range is None:
+        fail(owner, "in_range", None, "inputs need a bounded range (low, high); (0, 1) after a sigmoid, say.")
+    if not callable(layer):
+        fail(owner, "layer", layer, "expected a module or a callable of one tensor.", TypeError)
+    in_range = check_range(owner, "in_range", in_range)
+    if out_range is None:
+        out_range = default_out_range(owner, activation)
+    out_range = check_range(owner, "out_range", out_range)
+
+    affine, rule = as_affine(layer), monotone_rule(activation)
+    dtype = _check_parameters(owner, layer)
+    if affine is not None:
+        work = work_dtype(affine.weight.device)
+        affine = Affine(affine.weight.to(work), affine.bias.to(work))
+    if method == "exact":
+        require_monotone(owner, activation)
+        if affine is None:
+            fail(
+                owner,
+                "method",
+                method,
+                f"{type(layer).__name__} is not an affine layer this method knows (Linear, Conv1d, Conv2d, Conv3d). "
+                "Use method='sampled'.",
+            )
+    exact = method != "sampled" and affine is not None and rule is not None
+    return Problem(layer, activation, affine, rule, in_range, out_range, in_bins, out_bins, dtype, exact)
+
+
+def _check_parameters(owner: str, layer: Any) -> torch.dtype:
+    """Require finite real floating parameters; return their type."""
+    parameters = list(layer.parameters()) if isinstance(layer, nn.Module) else []
+    for parameter in parameters:
+        if not parameter.is_floating_point():
+            raise TypeError(
+                f"{owner}(layer={type(layer).__name__}): its weights are {describe(parameter)}; expected real "
+                "floating-point weights. Dequantise the layer, or measure real and imaginary parts apart."
+            )
+        check_finite(owner, f"layer={type(layer).__name__}", parameter)
+    return parameters[0].dtype if parameters else torch.get_default_dtype()

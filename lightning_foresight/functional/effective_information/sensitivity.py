@@ -1,0 +1,99 @@
+"""Sensitivity: effective information of each connection with all other inputs silent."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from lightning_foresight.functional._memory import chunks
+from lightning_foresight.functional.effective_information.affine import Affine
+from lightning_foresight.functional.effective_information.problem import Layer, Range, pose
+
+
+def sensitivity(
+    layer: Layer,
+    activation: nn.Module | None = None,
+    *,
+    in_range: Range,
+    out_range: Range | None = None,
+    in_bins: int = 64,
+    out_bins: int = 64,
+    method: str = "auto",
+) -> Tensor:
+    r"""Sensitivity of every (input, output) pair of a layer, in bits: noise on one input, all others at 0.
+
+    .. math:: s_{ab} = I\big(x_a; y_b \mid do(x_a \sim U,\ x_{i \ne a} = 0)\big)
+
+    The sum over all pairs is the layer's sensitivity, and sensitivity less :math:`EI_{parts}` its degeneracy. Where the
+    layer is affine and the activation monotone per unit, the result is exact to rounding.
+
+    Args:
+        layer: A Linear layer, or a convolution, of which one receptive field is taken.
+        activation: The activation module that follows, if any.
+        in_range: ``(low, high)`` of every input.
+        out_range: ``(low, high)`` of the outputs that are binned, see :func:`ei_parts`.
+        in_bins: Equal bins of ``in_range``.
+        out_bins: Equal bins of ``out_range``.
+        method: ``"exact"``, or ``"auto"``.
+
+    Returns:
+        Bits ``(inputs, outputs)``, on the layer's device and in its floating type.
+
+    Raises:
+        ValueError: If a range, a number of bins or the method does not fit, or weights are not finite.
+        TypeError: If the weights are complex or integers.
+
+    Source:
+        Marrow, Michaud & Hoel 2020 (arXiv 2010.13871).
+
+    Example:
+        >>> import torch
+        >>> from lightning_foresight.functional import sensitivity
+        >>> layer = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = layer.weight.data.copy_(torch.tensor([[1.0, 0.5]]))
+        >>> sensitivity(layer, in_range=(0, 1), out_range=(0, 1), in_bins=8, out_bins=8)
+        tensor([[3.],
+                [2.]])
+    """
+    problem = pose(
+        "sensitivity", layer, activation,
+        in_range=in_range, out_range=out_range, in_bins=in_bins, out_bins=out_bins, method=method,
+    )  # fmt: skip
+    assert problem.affine is not None
+    bits = exact_sensitivity(problem.affine, problem.preimages(), problem.in_range, problem.in_bins)
+    return bits.to(problem.dtype)
+
+
+def exact_sensitivity(layer: Affine, edges: Tensor, in_range: Range, in_bins: int) -> Tensor:
+    r"""Return the sensitivity of every pair ``(inputs, outputs)`` in bits, in the precision of the layer's tensors.
+
+    With the other inputs at 0, the output bins are intervals of :math:`x_a`. The joint cells are the pieces into which
+    these and the input bins cut the range, so :math:`I = H(X) + H(Y) - H(X, Y)` needs lengths of intervals only.
+    """
+    bits = torch.empty_like(layer.weight.T)
+    per_input = 6 * bits.element_size() * bits.shape[1] * (in_bins + 2 * len(edges))
+    for part in chunks(len(bits), per_input):
+        bits[part] = _pairs(layer.weight.T[part].unsqueeze(-1), layer.bias, edges.to(bits), in_range, in_bins)
+    return bits
+
+
+def _pairs(weight: Tensor, bias: Tensor, edges: Tensor, in_range: Range, in_bins: int) -> Tensor:
+    low, high = in_range
+    slope = torch.where(weight == 0, torch.ones_like(weight), weight)  # (inputs, outputs, 1)
+    cuts = ((edges - bias.unsqueeze(-1)) / slope).clamp(low, high).sort(-1).values
+    start, stop = cuts[..., :1], cuts[..., -1:]
+    steps = torch.linspace(low, high, in_bins + 1, dtype=weight.dtype, device=weight.device)
+    inputs = torch.minimum(torch.maximum(steps, start), stop)
+    pieces = torch.cat([cuts, inputs], -1).sort(-1).values
+    mass = (stop - start).squeeze(-1)
+    total = mass.unsqueeze(-1).clamp_min(torch.finfo(mass.dtype).tiny)
+    bits = _entropy(inputs, total) + _entropy(cuts, total) - _entropy(pieces, total)
+    return torch.where((mass > 0) & (weight.squeeze(-1) != 0), bits, torch.zeros_like(bits)).clamp_min_(0)
+
+
+def _entropy(points: Tensor, total: Tensor) -> Tensor:
+    """Entropy in bits of the lengths between sorted points, as shares of a total length."""
+    share = points.diff(dim=-1) / total
+    return -(share.clamp_min(torch.finfo(share.dtype).tiny).log() * share).sum(-1) / math.log(2)
