@@ -69,9 +69,20 @@ _RULES: dict[type[nn.Module], Callable[..., Monotone | None]] = {
     nn.Softsign: lambda m: Monotone(lambda y: y / (1 - y.abs()), -1.0, 1.0),
 }
 
-# Where an activation has no end of its own, deep-ei's conventions: 10 on the open side.
+# Where an activation has no end of its own, deep-ei's convention: 10 on the open side.
 OPEN_END = 10.0
 _JOINT = (nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.Softmax2d, nn.GLU)
+# Ends of activations that have no inverse; the minima of GELU, SiLU and Mish rounded away from zero.
+_ENDS: dict[type[nn.Module], tuple[float, float]] = {
+    nn.Softmax: (0.0, 1.0),
+    nn.Softmax2d: (0.0, 1.0),
+    nn.Softmin: (0.0, 1.0),
+    nn.LogSoftmax: (-OPEN_END, 0.0),
+    nn.GELU: (-0.17, OPEN_END),
+    nn.SiLU: (-0.2785, OPEN_END),
+    nn.Mish: (-0.309, OPEN_END),
+    nn.Hardswish: (-0.375, OPEN_END),
+}
 
 
 def monotone_rule(activation: nn.Module | None) -> Monotone | None:
@@ -97,12 +108,13 @@ def require_monotone(owner: str, activation: nn.Module | None) -> Monotone:
 
 def default_out_range(owner: str, activation: nn.Module | None) -> tuple[float, float]:
     """Return the output range of an activation: its own ends, and 10 where it has none (as deep-ei does)."""
-    if isinstance(activation, (nn.Softmax, nn.Softmax2d, nn.Softmin)):
-        return 0.0, 1.0
     rule = monotone_rule(activation)
     if rule is None:
-        fail(owner, "out_range", None, f"{activation} has no default; pass (low, high) of the outputs to be binned.")
-        raise AssertionError
+        if type(activation) not in _ENDS:
+            fail(
+                owner, "out_range", None, f"{activation} has no default; pass (low, high) of the outputs to be binned."
+            )
+        return _ENDS[type(activation)]  # type: ignore[index]
     low = -OPEN_END if rule.lower == -math.inf else rule.lower
     high = OPEN_END if rule.upper == math.inf else rule.upper
     return float(low), float(high)

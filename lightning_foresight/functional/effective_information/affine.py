@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+AFFINE_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
 
 class Affine(NamedTuple):
     """Weights ``(outputs, inputs)`` and biases ``(outputs,)`` of ``z = weight @ x + bias``."""
@@ -21,7 +23,7 @@ def as_affine(layer: object) -> Affine | None:
     The receptive field of a convolution has ``in_channels / groups * kernel`` inputs, in the order of its flattened
     weight, and ``out_channels`` outputs; outputs of different groups read inputs of their own.
     """
-    if not isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+    if not isinstance(layer, AFFINE_LAYERS):
         return None
     weight = layer.weight.detach().flatten(1)
     bias = weight.new_zeros(weight.shape[0]) if layer.bias is None else layer.bias.detach()

@@ -1,0 +1,159 @@
+"""Which layers of a model to perturb, over which ranges, and through which activations."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from lightning_foresight.functional._trace import clean_name
+from lightning_foresight.functional.effective_information.activations import OPEN_END, default_out_range
+from lightning_foresight.functional.effective_information.affine import AFFINE_LAYERS
+from lightning_foresight.probes.dataflow import Dataflow, watch_dataflow
+
+Range = tuple[float, float]
+
+
+class PerturbedLayer(NamedTuple):
+    """A layer with all that the measures need to know.
+
+    Attributes:
+        name: Qualified name; ``name:2`` for the second call of a shared module.
+        module: The layer.
+        activation: What is applied to its output, if anything.
+        in_range: Range of the noise on every input.
+        out_range: Range of the outputs that is binned.
+        in_shape: Shape of its input, without the batch axis.
+    """
+
+    name: str
+    module: nn.Module
+    activation: nn.Module | None
+    in_range: Range
+    out_range: Range
+    in_shape: tuple[int, ...] = ()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the layer's weights lie."""
+        return next((parameter.device for parameter in self.module.parameters()), torch.device("cpu"))
+
+
+def perturbable(name: str, module: nn.Module) -> bool:
+    """Tell whether a module is a weighted layer that can be perturbed on its own."""
+    return isinstance(module, AFFINE_LAYERS)
+
+
+def perturbation_plan(
+    model: nn.Module,
+    forward: Callable[[], Any],
+    layers: Callable[[str, nn.Module], bool] | None = None,
+    in_range: Range | None = None,
+) -> list[PerturbedLayer]:
+    """List the weighted layers of a forward pass with their activations and ranges.
+
+    Activations are found as modules and as functions (``torch.relu``), looking through dropout, pooling and reshaping.
+    Ranges are deep-ei's: an activation's own ends with 10 for an open one, (-10, 10) without activation.
+
+    Args:
+        model: The model.
+        forward: Runs the model once, for instance ``lambda: model(batch)``; modes and random state are the caller's.
+        layers: Which layers, by qualified name and module; all that can be perturbed when ``None``.
+        in_range: Range of the inputs of layers that read the model's own input.
+
+    Raises:
+        ValueError: If a layer reads the model's input and no ``in_range`` is given.
+
+    Warns:
+        UserWarning: If a chosen layer is never called in the forward pass.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from lightning_foresight.probes.perturbation import perturbation_plan
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+        >>> for layer in perturbation_plan(model, lambda: model(torch.zeros(1, 4)), in_range=(0, 1)):
+        ...     print(layer.name, layer.activation, layer.in_range, layer.out_range)
+        0 Tanh() (0.0, 1.0) (-1.0, 1.0)
+        2 None (-1.0, 1.0) (-10.0, 10.0)
+    """
+    wanted = perturbable if layers is None else layers
+    flow = watch_dataflow(model, forward, wanted)
+    plan = []
+    for at, step in enumerate(flow.steps):
+        if step.kind != "layer":
+            continue
+        assert step.module is not None
+        activation = flow.activation_after(at)
+        plan.append(
+            PerturbedLayer(
+                step.name,
+                step.module,
+                activation,
+                _range_before(flow, at, in_range),
+                default_out_range("perturbation_plan", activation),
+                tuple(step.source.shape[1:]),
+            )
+        )
+    reached = {id(layer.module) for layer in plan}
+    missed = [
+        clean_name(name)
+        for name, module in model.named_modules()
+        if wanted(clean_name(name), module) and id(module) not in reached
+    ]
+    if missed:
+        warnings.warn(
+            f"perturbation_plan: {', '.join(missed)} never ran as a module in the forward pass and will not be "
+            "measured. Call the module itself, not only its weights, or leave it out of layers=.",
+            stacklevel=2,
+        )
+    return plan
+
+
+def with_fewer_outputs(
+    layer: PerturbedLayer, max_pairs: int, generator: torch.Generator | None = None
+) -> tuple[PerturbedLayer, float]:
+    """Return the layer with a random choice of its outputs, and their share of all.
+
+    A pair's bits depend on all inputs of the layer, but on no other output.
+
+    Args:
+        layer: The layer.
+        max_pairs: Largest number of (input, output) pairs; two outputs are kept in any case, for a standard error.
+        generator: Draws the outputs; the first ones are taken when ``None``, which tells the share.
+    """
+    weight = layer.module.weight
+    if not isinstance(weight, torch.Tensor) or not isinstance(layer.module, AFFINE_LAYERS):
+        return layer, 1.0
+    outputs = weight.shape[0]
+    kept = max(2, max_pairs // max(1, weight[0].numel()))
+    if kept >= outputs:
+        return layer, 1.0
+    if generator is None:
+        chosen = torch.arange(kept, device=weight.device)
+    else:
+        chosen = torch.randperm(outputs, generator=generator, device=generator.device)[:kept].to(weight.device)
+    # A dense layer has the same pairs as the receptive field of a convolution.
+    fewer = nn.utils.skip_init(nn.Linear, weight[0].numel(), kept, bias=layer.module.bias is not None)
+    fewer.weight = nn.Parameter(weight.detach().flatten(1)[chosen], requires_grad=False)
+    if layer.module.bias is not None:
+        fewer.bias = nn.Parameter(layer.module.bias.detach()[chosen], requires_grad=False)
+    return layer._replace(module=fewer, in_shape=(fewer.in_features,)), kept / outputs
+
+
+def _range_before(flow: Dataflow, at: int, in_range: Range | None) -> Range:
+    before = flow.before(at)
+    if before is not None and before.kind == "activation":
+        return default_out_range("perturbation_plan", before.module)
+    if before is not None and before.kind != "transparent":
+        return -OPEN_END, OPEN_END
+    if in_range is None:
+        name = flow.steps[at].name
+        raise ValueError(
+            f"perturbation_plan(in_range=None): {name} reads the model's input, whose range cannot be inferred from an "
+            "activation before it; pass in_range=(low, high), for instance (0, 1) for images scaled to that range."
+        )
+    return float(in_range[0]), float(in_range[1])

@@ -1,0 +1,110 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from lightning_foresight.functional import ei_parts
+from lightning_foresight.probes.perturbation import perturbable, perturbation_plan, with_fewer_outputs
+
+
+def plan_of(model, *shape, **options):
+    return perturbation_plan(model, lambda: model(torch.rand(2, *shape)), **options)
+
+
+class Functional(nn.Module):
+    """Activations as functions, as in half of the models out there."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.fc1 = nn.Linear(16, 5)
+        self.fc2 = nn.Linear(5, 3)
+
+    def forward(self, x):
+        x = functional.max_pool2d(torch.relu(self.conv(x)), 2)
+        x = torch.sigmoid(self.fc1(functional.dropout(x.flatten(1), 0.5, self.training)))
+        return functional.log_softmax(self.fc2(x), dim=1)
+
+
+def test_activations_and_ranges_come_from_the_neighbours():
+    model = nn.Sequential(
+        nn.Linear(4, 3), nn.Sigmoid(), nn.Dropout(), nn.Linear(3, 3), nn.Dropout(), nn.ReLU(), nn.Linear(3, 2)
+    )
+    first, second, third = plan_of(model, 4, in_range=(-2, 2))
+    assert (first.name, first.in_range, first.out_range) == ("0", (-2.0, 2.0), (0.0, 1.0))
+    assert (second.activation, second.in_range, second.out_range) == (model[5], (0.0, 1.0), (0.0, 10.0))
+    assert (third.activation, third.in_range, third.out_range) == (None, (0.0, 10.0), (-10.0, 10.0))
+
+
+def test_activations_called_as_functions_are_found_through_pooling_and_flattening():
+    conv, fc1, fc2 = plan_of(Functional(), 1, 6, 6, in_range=(0, 1))
+    assert [type(layer.activation) for layer in (conv, fc1, fc2)] == [nn.ReLU, nn.Sigmoid, nn.LogSoftmax]
+    assert [layer.in_range for layer in (conv, fc1, fc2)] == [(0, 1), (0, 10), (0, 1)]
+    assert conv.in_shape == (1, 6, 6)
+
+
+def test_activations_in_place_are_found():
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True), nn.Linear(3, 2))
+    first, second = plan_of(model, 4, in_range=(0, 1))
+    assert first.activation is model[1]
+    assert second.in_range == (0, 10)
+
+
+def test_normalisation_between_layers_leaves_the_default_range():
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Tanh(), nn.LayerNorm(3), nn.Linear(3, 2))
+    first, second = plan_of(model, 4, in_range=(0, 1))
+    assert first.activation is None
+    assert second.in_range == (-10, 10)
+
+
+def test_a_shared_layer_is_listed_per_call():
+    shared = nn.Linear(3, 3)
+    model = nn.Sequential(shared, nn.Tanh(), shared)
+    assert [(layer.name, layer.in_range) for layer in plan_of(model, 3, in_range=(0, 1))] == [
+        ("0", (0, 1)),
+        ("0:2", (-1, 1)),
+    ]
+
+
+def test_only_chosen_layers_need_a_range():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    (only,) = plan_of(model, 4, layers=lambda name, module: name == "2")
+    assert only.in_range == (-1, 1)
+
+
+def test_first_layer_without_a_range_is_an_error_that_names_it():
+    with pytest.raises(ValueError, match=r"perturbation_plan\(in_range=None\): 0 reads the model's input.*\(0, 1\)"):
+        plan_of(nn.Sequential(nn.Linear(4, 3)), 4)
+
+
+def test_a_layer_that_never_runs_is_named_in_a_warning():
+    model = nn.Sequential(nn.Linear(4, 3))
+    model.spare = nn.Linear(2, 2)
+    with pytest.warns(UserWarning, match=r"spare never ran.*leave it out of layers="):
+        perturbation_plan(model, lambda: model[0](torch.rand(1, 4)), in_range=(0, 1))
+
+
+def test_hooks_are_removed_even_when_the_model_fails():
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    with pytest.raises(RuntimeError):
+        plan_of(model, 5, in_range=(0, 1))
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("module", [nn.Linear(12, 40, bias=False), nn.Conv2d(3, 40, 2)], ids=["linear", "conv"])
+def test_fewer_outputs_keep_their_own_pairs(module):
+    assert perturbable("layer", module)
+    model = nn.Sequential(module, nn.Tanh())
+    (layer,) = plan_of(
+        model,
+        12 if isinstance(module, nn.Linear) else 3,
+        *([] if isinstance(module, nn.Linear) else [4, 4]),
+        in_range=(0, 1),
+    )
+    generator = torch.Generator().manual_seed(0)
+    fewer, share = with_fewer_outputs(layer, 60, generator)
+    assert share == with_fewer_outputs(layer, 60)[1] == 5 / 40
+    options = {"in_range": (0, 1), "in_bins": 4, "out_bins": 4}
+    columns, whole = ei_parts(fewer.module, nn.Tanh(), **options), ei_parts(module, nn.Tanh(), **options)
+    assert all((whole == column.unsqueeze(1)).all(0).any() for column in columns.T)
+    assert with_fewer_outputs(layer, 480) == (layer, 1.0)
