@@ -148,7 +148,7 @@ def discrete_entropy(counts: Tensor, correction: str = "none", base: float = 2) 
     if counts.ndim == 0 or not bool((counts >= 0).all()) or not bool((counts.sum(-1) > 0).all()):
         raise ValueError(
             f"discrete_entropy(counts): got {describe(counts)} with a negative or NaN count, or with no samples; "
-            "expected how often each value was seen, shape (..., cells). Count with torch.unique(values, return_counts=True)."
+            "expected how often each value was seen, shape (..., cells), from torch.unique(values, return_counts=True)."
         )
     return entropy_of_counts(counts, correction, base)
 

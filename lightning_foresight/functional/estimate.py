@@ -73,7 +73,9 @@ def make_estimate(
         raise ValueError(f"make_estimate(kind={kind!r}): expected one of {', '.join(map(repr, KINDS))}.")
 
     def as_tensor(field: Tensor | float, dtype: torch.dtype) -> Tensor:
-        return torch.as_tensor(field, dtype=dtype, device=value.device).broadcast_to(value.shape)
+        if isinstance(field, Tensor):
+            return field.to(value.device, dtype).broadcast_to(value.shape)
+        return torch.full(value.shape, field, dtype=dtype, device=value.device)
 
     return Estimate(
         value,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,7 @@ def as_rows(owner: str, argument: str, samples: Tensor) -> Tensor:
     if rows.dtype not in (torch.float32, torch.float64):
         rows = rows.float()
     # A finite sum proves that every entry is finite, at a fraction of the cost of looking at each.
-    if not bool(torch.isfinite(rows.sum())):
+    if not math.isfinite(float(rows.sum())):
         check_finite(owner, argument, rows)
     return rows
 
@@ -40,8 +42,8 @@ def as_labels(owner: str, argument: str, labels: Tensor, num_samples: int) -> tu
             "sample, in the same order."
         )
     labels = labels.detach().to(torch.int64)
-    low, high = torch.stack(torch.aminmax(labels)).tolist()
+    low, high = map(int, torch.aminmax(labels))
     if high - low < 4 * num_samples:
-        return labels - low, high - low + 1
+        return labels - low if low else labels, high - low + 1
     distinct, labels = torch.unique(labels, return_inverse=True)
     return labels, distinct.shape[0]

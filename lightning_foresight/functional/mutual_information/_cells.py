@@ -47,8 +47,8 @@ def _hash(columns: Tensor, multipliers: Tensor) -> Tensor:
 def row_keys(rows: Tensor, codes: Callable[[Tensor], Tensor]) -> Tensor:
     """Return one 64-bit key for each row, equal where all integer codes of the rows are equal.
 
-    The hash is linear with random multipliers modulo 2^64 and compared on its upper bits. Two different rows share a key
-    with a probability near 2^(b - 64), where b bits are left to the label: 2e-7 that any two of 1e5 rows do, with a
+    The hash is linear with random multipliers modulo 2^64 and compared on its upper bits. Two different rows share a
+    key with a probability near 2^(b - 64), where b bits are left to the label: 2e-7 that any two of 1e5 rows do, with a
     thousand labels.
     """
     n, width = rows.shape

@@ -157,9 +157,10 @@ def _from_keys(
     n, nats = keys.shape[0], math.log(base)
     cells = count_cells(keys, labels, num_labels)
     counts, joint_counts = cells.counts.double(), cells.joint_counts.double()
-    label_counts = torch.bincount(labels, minlength=num_labels).double()
+    label_counts = counts.new_zeros(num_labels).index_add_(0, cells.label, joint_counts)
     surprisal = math.log(n) - counts.log()
-    pointwise = joint_counts.log() + surprisal[cells.cell] - label_counts.log()[cells.label]
+    pointwise = joint_counts.log().add_(surprisal.index_select(0, cells.cell))
+    pointwise -= label_counts.log().index_select(0, cells.label)
     h_t, i_ty = counts @ surprisal / n, joint_counts @ pointwise / n
     i_xt_error = (counts @ (surprisal - h_t).square_()).sqrt() / n
     i_ty_error = (joint_counts @ (pointwise - i_ty).square_()).sqrt() / n

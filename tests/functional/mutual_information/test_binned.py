@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_foresight.functional import input_information, label_information, mutual_information, plane_information
+from lightning_foresight.functional.mutual_information import _cells
+from tests.reference.information import TishbyPlane, counted_plane
+
+
+def random_layer(seed: int, n: int = 300, units: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, units, generator=generator), torch.randint(0, 3, (n,), generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("bin", {"bin_width": 0.07}), ("idnns30", {"edges": torch.linspace(-1, 1, 30)})],
+    ids=["width-0.07", "30-edges"],
+)
+def test_plane_of_the_tanh_net_equals_the_published_code(name: str, options: dict) -> None:
+    plane = TishbyPlane()
+    labels = torch.from_numpy(plane.labels)
+    expected = plane.reference(name)
+    for snapshot in range(0, 21, 4):
+        for layer, activations in enumerate(plane.activations(snapshot)):
+            estimates = plane_information(torch.from_numpy(activations), labels, estimator="binned", **options)
+            # Sums over 4,096 terms in float64: 1e-9 bits leaves five digits for the order of summation.
+            assert [e.value.item() for e in estimates] == pytest.approx(expected[snapshot, layer].tolist(), abs=1e-9)
+
+
+@pytest.mark.parametrize("units", [1, 4, 64, 65, 700])
+@pytest.mark.parametrize("spread", [0.05, 0.5, 3.0])
+def test_cells_of_layers_of_any_width_are_those_that_python_counts(units: int, spread: float) -> None:
+    activations, labels = random_layer(units, units=units)
+    activations = activations * spread
+    activations[100:200] = activations[:100]  # rows that no number of columns tells apart
+    estimates = plane_information(activations, labels, bin_width=1.0)
+    expected = counted_plane(np.floor(activations.numpy()).astype(int), labels.numpy())
+    assert [e.value.item() for e in estimates] == pytest.approx(expected, abs=1e-12)
+
+
+def test_memory_budget_does_not_change_the_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    activations, labels = random_layer(0, units=500)
+    activations = activations * 0.05
+    whole = plane_information(activations, labels, bin_width=1.0)
+    monkeypatch.setattr(_cells, "chunk_length", lambda total, bytes_per_item: 7)
+    assert plane_information(activations, labels, bin_width=1.0)[1].value == whole[1].value
+
+
+def test_separate_questions_answer_as_the_shared_one() -> None:
+    activations, labels = random_layer(0)
+    i_xt, i_ty = plane_information(activations, labels, bins=5)
+    assert input_information(activations, bins=5).value == i_xt.value
+    assert label_information(activations, labels, bins=5).value == i_ty.value
+
+
+def test_bins_divide_the_range_of_the_layer() -> None:
+    activations = torch.tensor([[0.0], [0.9], [1.1], [2.0]])
+    assert input_information(activations, bins=2).value.item() == pytest.approx(1.0)
+    assert input_information(activations, bins=2, range=(0, 10)).value.item() == 0.0
+
+
+def test_bins_of_equal_mass_share_the_samples_evenly() -> None:
+    activations = random_layer(1, n=1000, units=1)[0].exp()
+    value = input_information(activations, bins=8, equal_mass=True).value.item()
+    assert value == pytest.approx(3.0, abs=1e-3)
+    assert input_information(activations, bins=8).value.item() < 2.5
+
+
+def test_constant_layer_holds_no_information() -> None:
+    for estimate in plane_information(torch.full((10, 3), 0.25), torch.arange(10) % 2):
+        assert estimate.value.item() == 0.0
+        assert estimate.saturation.item() == 0.0
+
+
+def test_saturated_layer_says_so_and_reads_the_label_entropy_for_any_labels() -> None:
+    activations, labels = random_layer(2, units=50)
+    i_xt, i_ty = plane_information(activations, labels, bin_width=0.01)
+    shuffled = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
+    assert i_xt.value.item() == pytest.approx(math.log2(300))
+    assert i_xt.saturation.item() == pytest.approx(1.0)
+    null = plane_information(activations, shuffled, bin_width=0.01)[1].value.item()
+    assert i_ty.value.item() == pytest.approx(null, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_binned_by_value(dtype: torch.dtype) -> None:
+    activations = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.5, 2.0], [1.5, -1.0]], dtype=dtype)
+    assert input_information(activations, bin_width=0.25).value.item() == 1.5
+
+
+def test_standard_error_covers_the_spread_over_samples() -> None:
+    generator = torch.Generator().manual_seed(3)
+    p = torch.tensor([0.4, 0.3, 0.2, 0.1])
+    truth = float(-(p * p.log2()).sum())
+    inside = 0
+    for _ in range(400):
+        samples = torch.multinomial(p, 500, replacement=True, generator=generator)
+        estimate = input_information(samples.unsqueeze(1), correction="miller_madow")
+        low, high = estimate.interval(0.95)
+        inside += int(low <= truth <= high)
+    assert 0.92 <= inside / 400 <= 0.98  # 0.95 -+ 3 standard errors of 400 trials
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), correction=st.sampled_from(["none", "miller_madow", "chao_wang_jost"]))
+def test_order_of_samples_units_and_names_of_labels_do_not_matter(seed: int, correction: str) -> None:
+    activations, labels = random_layer(seed, n=60)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(60, generator=generator)
+    columns = torch.randperm(4, generator=generator)
+    renamed = torch.tensor([7, -100, 10**12])[labels]
+    first = plane_information(activations, labels, bin_width=0.8, correction=correction)
+    second = plane_information(activations[order][:, columns], renamed[order], bin_width=0.8, correction=correction)
+    for a, b in zip(first, second, strict=True):
+        assert a.value.item() == pytest.approx(b.value.item(), abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), bins=st.integers(2, 40))
+def test_label_information_lies_between_zero_and_both_entropies(seed: int, bins: int) -> None:
+    activations, labels = random_layer(seed, n=50, units=2)
+    i_xt, i_ty = plane_information(activations, labels, bins=bins)
+    assert -1e-9 <= i_ty.value.item() <= min(i_xt.value.item(), math.log2(3)) + 1e-9
+
+
+def test_corrections_take_the_same_cells() -> None:
+    activations, labels = random_layer(4, n=200, units=2)
+    plain = plane_information(activations, labels, bins=6)
+    corrected = plane_information(activations, labels, bins=6, correction="miller_madow")
+    cells = (activations - activations.min()) / ((activations.max() - activations.min()) / 6)
+    rows = [tuple(row) for row in cells.floor().clamp(0, 5).long().tolist()]
+    k_t, k_y, k_ty = len(set(rows)), 3, len(set(zip(rows, labels.tolist(), strict=True)))
+    shift = (k_t - 1) / 400 / math.log(2), (k_t + k_y - k_ty - 1) / 400 / math.log(2)
+    for before, after, expected in zip(plain, corrected, shift, strict=True):
+        assert (after.value - before.value).item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_two_continuous_sets_are_binned_alike() -> None:
+    x = random_layer(5, n=2000, units=1)[0]
+    generator = torch.Generator().manual_seed(6)
+    noise = torch.randn(2000, 1, generator=generator)
+    dependent = mutual_information(x, x + 0.1 * noise, estimator="binned", bins=10).value
+    independent = mutual_information(x, noise, estimator="binned", bins=10).value
+    assert dependent > 1.5
+    assert independent < 0.05
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x, y: input_information(x, bins=1), r"binned\(bins=1\): expected an integer of at least 2"),
+        (lambda x, y: input_information(x, bin_width=-0.1), r"binned\(bin_width=-0.1\): expected a positive number"),
+        (lambda x, y: input_information(x, bin_width=0.1, bins=3), r"binned\(bin_width, bins\): expected one of"),
+        (lambda x, y: input_information(x, bins=3, range=(1, 0)), r"binned\(range=\(1, 0\)\): expected a pair"),
+        (lambda x, y: input_information(x, edges=[1.0, 0.0]), r"expected increasing numbers"),
+        (lambda x, y: input_information(x, correction="magic"), r"correction='magic'\): expected one of 'none'"),
+        (lambda x, y: input_information(x * float("nan")), r"binned\(activations\): 40 of 40 entries are NaN"),
+        (lambda x, y: input_information(x[:1]), r"got a tensor of shape \(1, 4\).*at least 2 samples"),
+        (lambda x, y: label_information(x, y.float()), r"labels.argmax\(-1\).*labels.long\(\)"),
+        (lambda x, y: label_information(x, y[:5]), r"got 5 labels for 10 samples"),
+        (
+            lambda x, y: label_information(x, y, estimator="magic"),
+            r"is not an estimator.*'binned'",
+        ),
+        (lambda x, y: label_information(x, y, width=3), r"label_information\(width\): estimator 'binned' has no such"),
+        (lambda x, y: mutual_information(x, x, estimator="kde"), r"cannot answer this question; for two sets"),
+    ],
+)
+def test_bad_input_is_named_with_what_would_do(call, message: str) -> None:
+    activations, labels = random_layer(0, n=10)
+    with pytest.raises(ValueError, match=message):
+        call(activations, labels)

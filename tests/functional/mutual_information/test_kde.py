@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_foresight.functional import input_information, plane_information
+from lightning_foresight.functional.mutual_information import _pairs
+from tests.reference.information import TishbyPlane, kde_plane
+
+SCALES = {"upper": 2, "lower": 8}
+
+
+def clustered_layer(seed: int, n: int = 200, units: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (n,), generator=generator)
+    centres = torch.randn(4, units, generator=generator, dtype=torch.float64)
+    return centres[labels] * 0.3 + 0.05 * torch.randn(n, units, generator=generator, dtype=torch.float64), labels
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-4)])
+@pytest.mark.parametrize(("bound", "name"), [("upper", "kde64_up"), ("lower", "kde64_lo")])
+def test_plane_of_the_tanh_net_equals_the_published_code(
+    bound: str, name: str, dtype: torch.dtype, tolerance: float
+) -> None:
+    plane = TishbyPlane()
+    labels = torch.from_numpy(plane.labels)
+    for snapshot in (0, 13, 20):
+        for layer, activations in enumerate(plane.activations(snapshot)):
+            rows = torch.from_numpy(activations).to(dtype)
+            estimates = plane_information(rows, labels, estimator="kde", bound=bound)
+            expected = plane.reference(name)[snapshot, layer]
+            assert [e.value.item() for e in estimates] == pytest.approx(expected.tolist(), abs=tolerance)
+
+
+@pytest.mark.parametrize("bound", ["upper", "lower"])
+@pytest.mark.parametrize("units", [1, 3, 40, 300])
+@pytest.mark.parametrize("block", [16, 4096])
+def test_blocks_and_skipped_blocks_give_the_sum_over_pairs(
+    bound: str, units: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_pairs, "_CPU_BLOCK", block)
+    activations, labels = clustered_layer(units, units=units)
+    estimates = plane_information(activations, labels, estimator="kde", bound=bound, noise_variance=1e-2)
+    expected = kde_plane(activations.numpy(), labels.numpy(), 1e-2, SCALES[bound])
+    assert [e.value.item() for e in estimates] == pytest.approx(expected, abs=1e-12)
+
+
+def test_many_labels_of_few_samples_give_the_sum_over_pairs() -> None:
+    activations, _ = clustered_layer(0, n=120)
+    labels = torch.arange(120) // 2
+    estimates = plane_information(activations, labels, estimator="kde", noise_variance=1e-2)
+    expected = kde_plane(activations.numpy(), labels.numpy(), 1e-2, 2)
+    assert [e.value.item() for e in estimates] == pytest.approx(expected, abs=1e-12)
+
+
+def test_far_blocks_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pairs, "_CPU_BLOCK", 16)
+    products = []
+    plain = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda a, b, out: products.append(a.shape[1]) or plain(a, b, out=out))
+    spread = torch.linspace(0, 1000, 256).unsqueeze(1)
+    value = input_information(spread, estimator="kde").value.item()
+    assert len(products) == 16  # the blocks on the diagonal, of 136
+    assert value == pytest.approx(8.0, abs=1e-6)
+
+
+def test_identical_rows_overlap_whole() -> None:
+    activations = torch.tensor([[1e3, -1e3]]).repeat(8, 1)
+    for estimate in plane_information(activations, torch.arange(8) % 2, estimator="kde"):
+        assert estimate.value.item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_far_rows_are_told_apart_whole() -> None:
+    estimate = input_information(torch.arange(64.0).unsqueeze(1), estimator="kde")
+    assert estimate.value.item() == pytest.approx(6.0, abs=1e-6)
+    assert estimate.saturation.item() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_bounds_bracket_the_noisy_information() -> None:
+    # Monte Carlo over the mixture density itself, 200 draws for each of 200 samples.
+    activations, _ = clustered_layer(5)
+    variance = 2e-3
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(200, *activations.shape, generator=generator, dtype=torch.float64) * math.sqrt(variance)
+    sq_distance = torch.cdist((activations + noise).flatten(0, 1), activations).square()
+    log_p = torch.logsumexp(-sq_distance / (2 * variance), 1) - math.log(200)
+    own = -(noise.square().sum(-1).flatten() / (2 * variance))
+    truth = float((own - log_p).mean()) / math.log(2)
+    estimate = input_information(activations, estimator="kde", noise_variance=variance)
+    assert estimate.lower.item() < truth < estimate.upper.item()
+    assert estimate.upper.item() - estimate.lower.item() > 0.5  # the bracket is not empty: the test can fail
+
+
+def test_kind_says_which_value_is_a_bound() -> None:
+    activations, labels = clustered_layer(6)
+    for bound in ("upper", "lower"):
+        i_xt, i_ty = plane_information(activations, labels, estimator="kde", bound=bound)
+        assert i_xt.kind == f"{bound}_bound"
+        assert i_xt.value == getattr(i_xt, bound)
+        assert i_ty.kind == "estimate"
+        assert i_ty.lower <= i_ty.value <= i_ty.upper
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), shift=st.floats(-5, 5), variance=st.floats(1e-4, 1))
+def test_bounds_are_ordered_and_unmoved_by_shifts_and_rotations(seed: int, shift: float, variance: float) -> None:
+    activations, labels = clustered_layer(seed, n=40)
+    rotation = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(seed)).double()).Q
+    first = plane_information(activations, labels, estimator="kde", noise_variance=variance)
+    second = plane_information(activations @ rotation + shift, labels, estimator="kde", noise_variance=variance)
+    assert 0 <= first[0].lower <= first[0].upper <= math.log2(40) + 1e-9
+    for a, b in zip(first, second, strict=True):
+        assert a.value.item() == pytest.approx(b.value.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"noise_variance": 0.0}, r"kde\(noise_variance=0.0\): expected a positive number"),
+        ({"bound": "middle"}, r"kde\(bound='middle'\): expected one of 'upper', 'lower'"),
+    ],
+)
+def test_bad_options_are_named_with_what_would_do(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        input_information(torch.randn(5, 2), estimator="kde", **options)
