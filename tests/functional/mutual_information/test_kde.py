@@ -64,7 +64,7 @@ def test_far_blocks_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "mm", lambda a, b, out: products.append(a.shape[1]) or plain(a, b, out=out))
     spread = torch.linspace(0, 1000, 256).unsqueeze(1)
     value = input_information(spread, estimator="kde").value.item()
-    assert len(products) == 16  # the blocks on the diagonal, of 136
+    assert len(products) == 18  # 3 slabs of 6 blocks, each with itself only: 171 pairs of blocks without the skipping
     assert value == pytest.approx(8.0, abs=1e-6)
 
 
