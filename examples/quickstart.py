@@ -1,0 +1,150 @@
+"""
+Quickstart: what two networks do while they learn digits
+========================================================
+
+Trains a small MLP and a small CNN on scikit-learn's digits (1,797 images of 8 x 8, no download) with three callbacks,
+and writes TensorBoard logs and pictures. Run it with ``make demo``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import warnings
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset, random_split
+
+from lightning_foresight import EICallback, GradientNoiseScaleCallback, InfoPlaneCallback
+
+# %%
+# An ordinary LightningModule: it knows nothing of the callbacks.
+
+
+class Classifier(pl.LightningModule):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        loss = nn.functional.cross_entropy(self(batch[0]), batch[1])
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> None:
+        self.log("val_accuracy", (self(batch[0]).argmax(1) == batch[1]).float().mean(), prog_bar=True)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(64, 32),
+        nn.Tanh(),
+        nn.Linear(32, 16),
+        nn.Tanh(),
+        nn.Linear(16, 8),
+        nn.Tanh(),
+        nn.Linear(8, 10),
+    )
+
+
+def cnn() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2),
+        nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2),
+        nn.Flatten(), nn.Linear(64, 10),
+    )  # fmt: skip
+
+
+def digits(batch_size: int = 64) -> tuple[DataLoader, DataLoader]:
+    images, labels = load_digits(return_X_y=True)
+    inputs = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
+    dataset = TensorDataset(inputs, torch.tensor(labels))
+    train, val = random_split(dataset, [1297, 500], generator=torch.Generator().manual_seed(0))
+    return DataLoader(train, batch_size=batch_size, shuffle=True, drop_last=True), DataLoader(val, batch_size=500)
+
+
+# %%
+# The three callbacks are all that is added.
+
+
+def train(name: str, net: nn.Module, epochs: int, folder: Path) -> list:
+    pl.seed_everything(0, verbose=False)
+    callbacks = [EICallback(), GradientNoiseScaleCallback(), InfoPlaneCallback()]
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=TensorBoardLogger(folder.parent, name=folder.name, version=name),
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        log_every_n_steps=10,
+    )
+    trainer.fit(Classifier(net), *digits())
+    accuracy = float(trainer.callback_metrics["val_accuracy"])
+    print(f"\n{name}: validation accuracy {accuracy:.3f} after {epochs} epochs")
+    return callbacks
+
+
+# %%
+# The last value of every measure with its interval. An exact value has none.
+
+
+def table(callbacks: list) -> str:
+    lines = [f"{'measure':<36}{'value':>12}   95% interval"]
+    for callback in callbacks:
+        for key, row in callback.history.last().items():
+            interval = "exact" if row.kind == "exact" else f"[{row.lower:.4g}, {row.upper:.4g}]"
+            lines.append(f"{key:<36}{row.value:>12.4g}   {interval}")
+    return "\n".join(lines)
+
+
+def save_pictures(callbacks: list, folder: Path) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for callback in callbacks:
+        for key, figure in callback.figures().items():
+            paths.append(folder / f"{callback.prefix}_{key}.png")
+            figure.savefig(paths[-1])
+    return paths
+
+
+# %%
+# Both networks, one after the other.
+
+
+def main(epochs: int, folder: Path) -> None:
+    pictures = []
+    for name, net in {"mlp": mlp, "cnn": cnn}.items():
+        callbacks = train(name, net(), epochs, folder)
+        print(table(callbacks), "\n")
+        pictures += save_pictures(callbacks, folder / name / "pictures")
+    print("Pictures:")
+    print("\n".join(f"  {path}" for path in pictures))
+    print("What to look at:")
+    print("  causal_plane      layers move away from the origin and towards the upper left as connections specialise")
+    print("  b_simple          the batch size beyond which more parallelism buys little; it grows as the loss falls")
+    print("  plane             I(T;Y) rises towards H(Y); points on the dashed line are saturated and say nothing")
+    print(f"All curves:\n  .venv/bin/tensorboard --logdir {folder}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--folder", type=Path, default=Path("runs/quickstart"))
+    arguments = parser.parse_args()
+    # Data loading is not what this example is about.
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    main(arguments.epochs, arguments.folder)

@@ -1,0 +1,236 @@
+"""Effective information of layers, while the network trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_info
+from torch import Tensor, nn
+
+from lightning_foresight.callbacks._base import ForesightCallback, Measured
+from lightning_foresight.callbacks._samples import example_batch
+from lightning_foresight.functional import (
+    Estimate,
+    ei_parts,
+    sensitivity,
+    trace_weight_layers,
+    weight_ei,
+)
+from lightning_foresight.functional._checks import check_choice, check_int, check_range, fail
+from lightning_foresight.functional._trace import LayerCall, first_tensor
+from lightning_foresight.functional.effective_information.operators import has_rule
+from lightning_foresight.functional.effective_information.totals import layer_total
+from lightning_foresight.probes.isolation import undisturbed
+from lightning_foresight.probes.layers import LayerSpec, select_layers
+from lightning_foresight.probes.perturbation import PerturbedLayer, perturbable, perturbation_plan, with_fewer_outputs
+from lightning_foresight.probes.samples import split_batch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pytorch_lightning import LightningModule, Trainer
+
+MEASURES = ("weights", "parts", "sensitivity")
+
+
+class EICallback(ForesightCallback):
+    r"""Log the effective information of a network's weights, and of its layers under perturbation.
+
+    From the weights (``"weights"``), each layer is a bipartite graph of nodes; by perturbation (``"parts"``,
+    ``"sensitivity"``) the inputs of a layer are set to uniform noise and its outputs observed, through
+    the activation that follows. Parts and sensitivity are exact for affine layers with a monotone activation; a
+    convolution is measured on one receptive field.
+
+    Logged metrics, in bits:
+        - ``ei/network``, ``ei/network_determinism``, ``ei/network_degeneracy`` and ``ei/network_effectiveness`` (a pure
+          number): from the weights of all layers.
+        - ``ei/<layer>/weights``: the same for one layer on its own.
+        - ``ei/<layer>/parts``: :math:`EI_{parts} = \sum_{ij} I(x_i; y_j)`.
+        - ``ei/<layer>/sensitivity``: the same with one input perturbed at a time, the others at 0.
+        - ``ei/<layer>/degeneracy``: sensitivity minus parts, when both are measured.
+        - figures ``ei/causal_plane`` and ``ei/weights``.
+
+    Args:
+        measures: Which of ``"weights"``, ``"parts"`` and ``"sensitivity"``.
+        norm: How out-weights become a distribution: ``"lin"``, ``"soft"`` or ``"sig"``.
+        in_range: Range of the noise on the first layer's inputs; by default that of a batch of training data. Other
+            layers take the range of the activation before them.
+        in_bins: Number of bins of each input.
+        out_bins: Number of bins of each output.
+        method: ``"auto"``, ``"exact"`` or ``"sampled"``.
+        max_pairs: Largest number of (input, output) pairs of one layer that are measured; of larger layers a random
+            choice of outputs, with a standard error.
+        layers: Which layers; all that can be measured by default.
+        every_n_epochs: See :class:`ForesightCallback`, as for all further arguments.
+        every_n_steps: See :class:`ForesightCallback`.
+        schedule: See :class:`ForesightCallback`.
+        prefix: See :class:`ForesightCallback`.
+        per_layer: See :class:`ForesightCallback`.
+        prog_bar: See :class:`ForesightCallback`.
+        log_figures: See :class:`ForesightCallback`.
+        seed: See :class:`ForesightCallback`.
+
+    Raises:
+        ValueError: For an unknown measure, norm, method or layer, fewer than two bins, or a range that is none.
+
+    Example:
+        >>> from lightning_foresight import EICallback
+        >>> callback = EICallback(measures=("weights",), norm="soft", every_n_steps=10)
+        >>> callback.prefix
+        'ei'
+    """
+
+    default_prefix: ClassVar[str] = "ei"
+
+    def __init__(
+        self,
+        *,
+        measures: Sequence[Literal["weights", "parts", "sensitivity"]] = ("weights", "parts", "sensitivity"),
+        norm: Literal["lin", "soft", "sig"] = "lin",
+        in_range: tuple[float, float] | None = None,
+        in_bins: int = 64,
+        out_bins: int = 64,
+        method: Literal["auto", "exact", "sampled"] = "auto",
+        max_pairs: int = 16384,
+        layers: LayerSpec | None = None,
+        every_n_epochs: int | None = 1,
+        every_n_steps: int | None = None,
+        schedule: Callable[[int], bool] | None = None,
+        prefix: str | None = None,
+        per_layer: bool = True,
+        prog_bar: bool = False,
+        log_figures: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            every_n_epochs=every_n_epochs,
+            every_n_steps=every_n_steps,
+            schedule=schedule,
+            layers=layers,
+            prefix=prefix,
+            per_layer=per_layer,
+            prog_bar=prog_bar,
+            log_figures=log_figures,
+            seed=seed,
+        )
+        if isinstance(measures, str) or not measures:
+            fail(self.name, "measures", measures, f"expected a non-empty sequence of {', '.join(map(repr, MEASURES))}.")
+        for measure in measures:
+            check_choice(self.name, "measures", measure, MEASURES)
+        check_choice(self.name, "norm", norm, ("lin", "soft", "sig"))
+        check_choice(self.name, "method", method, ("auto", "exact", "sampled"))
+        check_int(self.name, "in_bins", in_bins, minimum=2)
+        check_int(self.name, "out_bins", out_bins, minimum=2)
+        check_int(self.name, "max_pairs", max_pairs, minimum=1)
+        self.measures = tuple(measures)
+        self.norm = norm
+        self.in_range = None if in_range is None else check_range(self.name, "in_range", in_range)
+        self.in_bins = in_bins
+        self.out_bins = out_bins
+        self.method = method
+        self.max_pairs = max_pairs
+        self._calls: list[LayerCall] = []
+        self._plan: list[PerturbedLayer] = []
+
+    def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Trace the model once: which layers it calls, in which shapes, followed by which activation."""
+        batch = example_batch(trainer, pl_module, num_samples=64, seed=self.seed, owner=self.name)
+        chosen = select_layers(pl_module, self.layers, measurable=_measurable, owner=self.name)
+        ids = {id(module) for module in chosen.values()}
+
+        def forward() -> Any:
+            with trainer.precision_plugin.forward_context():
+                return self.run_model(pl_module, batch)
+
+        with undisturbed(pl_module, seed=self.seed):
+            if "weights" in self.measures:
+                self._calls = trace_weight_layers(
+                    pl_module, forward, lambda name, module: id(module) in ids and has_rule(module)
+                )
+            if set(self.measures) - {"weights"}:
+                in_range = self.in_range or self._range_of(batch)
+                self._plan = perturbation_plan(
+                    pl_module, forward, lambda name, module: id(module) in ids and perturbable(name, module), in_range
+                )
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
+        """Measure the weights as they are now, and every layer of the plan."""
+        measured: dict[str | Sequence[str], Estimate | Tensor] = {}
+        if self._calls:
+            network = weight_ei(self._calls, norm=self.norm, validate=False)
+            keys = ("network", "network_determinism", "network_degeneracy", "network_effectiveness")
+            measured[keys] = torch.stack(network[:4])
+            layers = network.layers
+            measured[tuple(f"{name}/weights" for name in layers)] = torch.stack([layer.ei for layer in layers.values()])
+        for planned in self._plan:
+            measured.update(self._perturb(planned))
+        return measured
+
+    def bands(self) -> Sequence[str]:
+        """Pairs of large layers, of which a choice is measured."""
+        bands = []
+        for layer in self._plan:
+            kinds = [kind for kind in ("parts", "sensitivity") if kind in self.measures]
+            bands += [f"{layer.name}/{kind}" for kind in kinds if with_fewer_outputs(layer, self.max_pairs)[1] < 1]
+        return bands
+
+    def figures(self) -> Mapping[str, Figure]:
+        """Draw the causal plane, and the weights' EI of the network over training."""
+        from lightning_foresight.plotting._paths import plane_paths
+        from lightning_foresight.plotting.causal_plane import causal_plane
+        from lightning_foresight.plotting.curves import curves
+
+        table = self.history.to_dict()
+        figures = {}
+        paths = plane_paths(table, self.prefix, x="degeneracy", y="sensitivity")
+        if paths:
+            figures["causal_plane"] = causal_plane(paths)
+        names = {"ei": "network", "determinism": "network_determinism", "degeneracy": "network_degeneracy"}
+        lines = {label: self.history[self.key(key)] for label, key in names.items() if self.key(key) in table}
+        if lines:
+            figures["weights"] = curves(lines, ylabel="bits", title="Effective information of the weights")
+        return figures
+
+    def release(self) -> None:
+        """Drop the traced layers."""
+        self._calls, self._plan = [], []
+
+    def _perturb(self, planned: PerturbedLayer) -> dict[str, Estimate | Tensor]:
+        generator = torch.Generator(planned.device).manual_seed(self.seed)
+        layer, share = with_fewer_outputs(planned, self.max_pairs, generator)
+        question: dict[str, Any] = {
+            "in_range": layer.in_range,
+            "out_range": layer.out_range,
+            "in_bins": self.in_bins,
+            "out_bins": self.out_bins,
+            "method": self.method,
+        }
+        measured: dict[str, Estimate | Tensor] = {}
+        pairs: dict[str, Tensor] = {}
+        if "parts" in self.measures:
+            pairs["parts"] = ei_parts(layer.module, layer.activation, **question)
+        if "sensitivity" in self.measures:
+            pairs["sensitivity"] = sensitivity(layer.module, layer.activation, **question)
+        if len(pairs) == 2:
+            pairs["degeneracy"] = pairs["sensitivity"] - pairs["parts"]
+        for kind, bits in pairs.items():
+            measured[f"{planned.name}/{kind}"] = layer_total(bits, share)
+        return measured
+
+    def _range_of(self, batch: Any) -> tuple[float, float] | None:
+        inputs = first_tensor(split_batch(batch)[0])
+        if inputs is None or not inputs.is_floating_point():
+            return None  # token ids, for instance: the plan says what it needs
+        low, high = float(inputs.min()), float(inputs.max())
+        if not low < high:
+            return None
+        rank_zero_info(
+            f"{self.name}: in_range of the first layer is that of a training batch, ({low:.4g}, {high:.4g}). "
+            "Pass in_range=(low, high) to choose it."
+        )
+        return low, high
+
+
+def _measurable(name: str, module: nn.Module) -> bool:
+    return has_rule(module) or perturbable(name, module)

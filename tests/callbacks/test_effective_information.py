@@ -1,0 +1,164 @@
+"""What EICallback logs is what the functions say of the layers, at the weights of that moment."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_foresight.callbacks.effective_information import EICallback
+from lightning_foresight.functional import ei_parts, sensitivity, weight_effective_information
+from tests.contract.cases import TinyModel, fit
+
+
+def test_values_are_those_of_the_functions_on_the_final_weights():
+    callback = EICallback(in_range=(-1, 2), in_bins=8, out_bins=16)
+    model = fit(callback).model
+    last = {key: row.value for key, row in callback.history.last().items()}
+
+    weights = weight_effective_information(model.eval(), torch.zeros(1, 6))
+    assert last["ei/network"] == pytest.approx(float(weights.ei), abs=1e-6)
+    assert last["ei/network_determinism"] == pytest.approx(float(weights.determinism), abs=1e-6)
+    assert last["ei/network_degeneracy"] == pytest.approx(float(weights.degeneracy), abs=1e-6)
+    assert last["ei/network_effectiveness"] == pytest.approx(float(weights.effectiveness), abs=1e-6)
+    assert last["ei/net.4/weights"] == pytest.approx(float(weights.layers["net.4"].ei), abs=1e-6)
+
+    bins = {"in_bins": 8, "out_bins": 16}
+    # The ranges of inner layers are those of the activation before them: tanh, then (BatchNorm-free) ReLU.
+    parts = ei_parts(model.net[4], nn.ReLU(), in_range=(-1, 1), **bins).sum()
+    alone = sensitivity(model.net[4], nn.ReLU(), in_range=(-1, 1), **bins).sum()
+    assert last["ei/net.4/parts"] == pytest.approx(float(parts), rel=1e-6)
+    assert last["ei/net.4/sensitivity"] == pytest.approx(float(alone), rel=1e-6)
+    assert last["ei/net.4/degeneracy"] == pytest.approx(float(alone - parts), rel=1e-5)
+
+
+def test_only_the_measures_asked_for_are_logged():
+    callback = EICallback(measures=["weights"])
+    fit(callback, max_epochs=1)
+    kinds = {key.rsplit("/", 1)[1] for key in callback.history.keys() if key.count("/") == 2}  # noqa: SIM118
+    assert kinds == {"weights"}
+    callback = EICallback(measures=["sensitivity"], in_bins=4, out_bins=4)
+    fit(callback, max_epochs=1)
+    assert all(key.endswith("/sensitivity") for key in callback.history.keys())  # noqa: SIM118
+
+
+def test_large_layers_are_measured_on_a_choice_of_outputs_with_an_interval():
+    exact = EICallback(in_bins=8, out_bins=8, measures=("parts", "sensitivity"))
+    chosen = EICallback(in_bins=8, out_bins=8, measures=("parts", "sensitivity"), max_pairs=24, prefix="some")
+    fit([exact, chosen])
+    row = chosen.history.last()["some/net.0/parts"]
+    assert row.kind == "estimate"
+    assert row.num_samples == 4  # of 8 outputs, with 6 inputs each
+    truth = exact.history.last()["ei/net.0/parts"].value
+    # Of 4 outputs the standard error itself is uncertain by 40%: three half-widths of the normal interval.
+    assert abs(row.value - truth) < 3 * (row.upper - row.value)
+    assert "net.0/parts" not in exact.bands()
+    assert exact.history.last()["ei/net.0/parts"].kind == "exact"
+
+
+def test_the_range_of_the_first_layer_is_that_of_the_data_unless_given():
+    wide, given = EICallback(in_bins=4, out_bins=4), EICallback(in_bins=4, out_bins=4, in_range=(0, 1), prefix="given")
+    fit([wide, given], max_epochs=1)
+    assert wide.history.last()["ei/net.0/parts"].value != given.history.last()["given/net.0/parts"].value
+    # Layers further in do not depend on it.
+    assert wide.history.last()["ei/net.6/parts"].value == given.history.last()["given/net.6/parts"].value
+
+
+def test_example_input_array_is_used_where_there_is_one():
+    class WithExample(TinyModel):
+        def __init__(self):
+            super().__init__()
+            self.example_input_array = torch.linspace(-3, 5, 12).reshape(2, 6)
+
+    callback, given = EICallback(in_bins=4, out_bins=4), EICallback(in_bins=4, out_bins=4, in_range=(-3, 5), prefix="g")
+    fit([callback, given], model=WithExample, max_epochs=1)
+    assert callback.history.last()["ei/net.0/parts"].value == given.history.last()["g/net.0/parts"].value
+
+
+def test_layers_narrow_both_kinds_of_measure():
+    callback = EICallback(layers=["net.4", "net.6"], in_bins=4, out_bins=4)
+    fit(callback, max_epochs=1)
+    assert {key.split("/")[1] for key in callback.history.keys() if key.count("/") == 2} == {"net.4", "net.6"}  # noqa: SIM118
+
+
+def test_figures_are_the_causal_plane_and_the_weights():
+    callback = EICallback(in_bins=4, out_bins=4)
+    fit(callback)
+    figures = callback.figures()
+    assert list(figures) == ["causal_plane", "weights"]
+    axes = figures["causal_plane"].axes[0]
+    assert axes.get_xlabel() == "degeneracy in bits"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["net.0", "net.4", "net.6"]
+    last = callback.history.last()
+    points = axes.collections[-1].get_offsets()
+    assert points[-1][0] == pytest.approx(last["ei/net.6/degeneracy"].value)
+    assert points[-1][1] == pytest.approx(last["ei/net.6/sensitivity"].value)
+
+
+def test_a_convolutional_network_is_measured_whole():
+    class Cnn(TinyModel):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(
+                nn.Unflatten(1, (1, 2, 3)),
+                nn.Conv2d(1, 4, 2),
+                nn.ReLU(),
+                nn.AvgPool2d((1, 2)),
+                nn.Flatten(),
+                nn.Linear(4, 3),
+            )
+
+    callback = EICallback(in_bins=8, out_bins=8)
+    fit(callback, model=Cnn, max_epochs=1)
+    assert callback.num_failures == 0
+    last = callback.history.last()
+    assert {"ei/network", "ei/net.1/parts", "ei/net.3/weights", "ei/net.5/sensitivity"} <= last.keys()
+    assert all(math.isfinite(row.value) for row in last.values())
+
+
+def test_weights_that_become_nan_warn_once_and_leave_the_run_alone():
+    class Diverging(TinyModel):
+        def on_train_epoch_end(self):
+            with torch.no_grad():
+                self.net[0].weight.fill_(float("nan"))
+
+    callback = EICallback(measures=("weights",))
+    with pytest.warns(UserWarning, match="EICallback: a measurement at step .* NaN"):
+        fit(callback, model=Diverging, max_epochs=2)
+    assert all(math.isfinite(row.value) for row in callback.history)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: EICallback(measures=()), r"EICallback\(measures=\(\)\): expected a non-empty sequence"),
+        (lambda: EICallback(measures="weights"), r"EICallback\(measures='weights'\): expected a non-empty sequence"),
+        (lambda: EICallback(measures=["luck"]), r"EICallback\(measures='luck'\): expected one of 'weights'"),
+        (lambda: EICallback(norm="max"), r"EICallback\(norm='max'\): expected one of 'lin', 'soft', 'sig'"),
+        (lambda: EICallback(method="fast"), r"EICallback\(method='fast'\)"),
+        (lambda: EICallback(in_bins=1), r"EICallback\(in_bins=1\): expected an integer of at least 2"),
+        (lambda: EICallback(out_bins=2.5), r"EICallback\(out_bins=2.5\)"),
+        (lambda: EICallback(in_range=(1, 0)), r"EICallback\(in_range=\(1, 0\)\): expected a pair \(low, high\)"),
+        (lambda: EICallback(max_pairs=0), r"EICallback\(max_pairs=0\)"),
+    ],
+)
+def test_bad_arguments_are_refused_at_construction(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_model_without_measurable_layers_is_refused():
+    class Nothing(TinyModel):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.LayerNorm(6)
+
+    with pytest.raises(ValueError, match=r"EICallback: no layer of the model can be measured.*LayerNorm"):
+        fit(EICallback(), model=Nothing)
+
+
+def test_an_unknown_layer_is_refused_with_those_that_can_be_measured():
+    with pytest.raises(ValueError, match=r"EICallback\(layers=\['fc9'\]\).*net\.0, net\.4, net\.6"):
+        fit(EICallback(layers=["fc9"]))

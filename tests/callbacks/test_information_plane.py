@@ -1,0 +1,162 @@
+"""What InfoPlaneCallback logs is what the functions say of the activations, at the weights of that moment."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_foresight.callbacks.information_plane import InfoPlaneCallback
+from lightning_foresight.functional import input_information, label_information
+from tests.contract.cases import NUM_SAMPLES, TinyModel, fit, tiny_data
+
+
+def test_values_are_those_of_the_functions_on_the_final_weights():
+    callback = InfoPlaneCallback(num_samples=NUM_SAMPLES, options={"bins": 5})
+    trainer = fit(callback)
+    model = trainer.model.eval()
+    inputs, labels = tiny_data()[1].dataset.tensors
+    with torch.no_grad():
+        tanh = model.net[:3](inputs)
+        logits = model(inputs)
+    last = callback.history.last()
+    for layer, activation in (("net.2", tanh), ("net.6", logits)):
+        about_input = input_information(activation, estimator="binned", bins=5)
+        about_label = label_information(activation, labels, estimator="binned", bins=5)
+        assert last[f"info_plane/{layer}/I_XT"].value == pytest.approx(float(about_input.value), abs=1e-6)
+        assert last[f"info_plane/{layer}/I_TY"].value == pytest.approx(float(about_label.value), abs=1e-6)
+        assert last[f"info_plane/{layer}/saturation"].value == pytest.approx(float(about_input.saturation), abs=1e-6)
+
+
+def test_default_layers_are_the_activations_and_the_output():
+    callback = InfoPlaneCallback()
+    fit(callback, max_epochs=1)
+    layers = {key.split("/")[1] for key in callback.history.keys()}  # noqa: SIM118
+    assert layers == {"net.2", "net.5", "net.6"}
+
+
+def test_a_model_that_calls_its_activations_as_functions_is_watched_behind_its_weights():
+    class Functional(TinyModel):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.ModuleList([nn.Linear(6, 4), nn.Linear(4, 3)])
+
+        def forward(self, x):
+            return self.net[1](torch.tanh(self.net[0](x)))
+
+    callback = InfoPlaneCallback()
+    fit(callback, model=Functional(), max_epochs=1)
+    assert {key.split("/")[1] for key in callback.history.keys()} == {"net.0", "net.1"}  # noqa: SIM118
+
+
+@pytest.mark.parametrize("source", ["train", "val", "loader", "tensors"])
+def test_samples_come_from_wherever_one_says(source):
+    inputs, labels = tiny_data()[1].dataset.tensors
+    dataloader = {
+        "loader": DataLoader(TensorDataset(inputs, labels), batch_size=7),
+        "tensors": (inputs, labels),
+    }.get(source, source)
+    callback = InfoPlaneCallback(dataloader=dataloader, num_samples=NUM_SAMPLES)
+    fit(callback, max_epochs=1)
+    assert callback.history.last()["info_plane/net.2/I_XT"].num_samples == NUM_SAMPLES
+
+
+def test_targets_may_be_a_function_of_the_batch():
+    callback = InfoPlaneCallback(targets=lambda batch: torch.zeros(len(batch[0]), dtype=torch.long))
+    fit(callback, max_epochs=1)
+    assert callback.history.last()["info_plane/net.2/I_TY"].value == pytest.approx(0, abs=1e-9)
+
+
+def test_without_targets_only_the_information_about_the_input_is_logged():
+    inputs = tiny_data()[1].dataset.tensors[0]
+    callback = InfoPlaneCallback(dataloader=inputs)
+    fit(callback, max_epochs=1)
+    assert not any(key.endswith("I_TY") for key in callback.history.keys())  # noqa: SIM118
+    assert callback.plot().axes[0].get_ylabel() == "I(X;T) in bits"
+
+
+def test_the_plane_shows_every_layer_and_both_limits():
+    callback = InfoPlaneCallback(num_samples=32)
+    fit(callback, max_epochs=2)
+    axes = callback.plot().axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["net.2", "net.5", "net.6"]
+    verticals = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "--"]
+    assert verticals[0].get_xdata()[0] == pytest.approx(math.log2(32))
+
+
+def test_activations_that_become_nan_warn_once_and_leave_the_run_alone():
+    class Diverging(TinyModel):
+        def on_train_epoch_end(self):
+            with torch.no_grad():
+                self.net[0].weight.fill_(float("nan"))
+
+    callback = InfoPlaneCallback()
+    with pytest.warns(UserWarning, match="InfoPlaneCallback: a measurement at step .* NaN"):
+        fit(callback, model=Diverging(), max_epochs=3)
+    assert callback.num_failures == 2
+    assert {row.epoch for row in callback.history} == {0.0, 1.0}
+
+
+def _without_validation(callback):
+    import pytorch_lightning as pl
+
+    trainer = pl.Trainer(
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        callbacks=callback,
+        accelerator="cpu",
+    )
+    trainer.fit(TinyModel(), tiny_data()[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: InfoPlaneCallback(estimator="tarot"), r"InfoPlaneCallback\(estimator='tarot'\)"),
+        (lambda: InfoPlaneCallback(options={"bins": 1}), r"bins=1\): expected an integer of at least 2"),
+        (lambda: InfoPlaneCallback(options={"bandwidth": 1}), r"InfoPlaneCallback\(bandwidth\).*no such option"),
+        (
+            lambda: InfoPlaneCallback(num_samples=1),
+            r"InfoPlaneCallback\(num_samples=1\): expected an integer of at least 2",
+        ),
+        (lambda: InfoPlaneCallback(prefix=""), r"InfoPlaneCallback\(prefix=''\)"),
+        (lambda: InfoPlaneCallback(prefix="///"), r"InfoPlaneCallback\(prefix='///'\)"),
+        (lambda: InfoPlaneCallback(seed=-1), r"InfoPlaneCallback\(seed=-1\)"),
+    ],
+)
+def test_bad_arguments_are_refused_at_construction(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layers": "fc9"}, r"InfoPlaneCallback\(layers=\['fc9'\]\): no layer of the model has that name.*net\.2"),
+        ({"dataloader": "test"}, r"InfoPlaneCallback\(dataloader='test'\): expected 'train', 'val'"),
+        ({"dataloader": DataLoader(TensorDataset(torch.ones(0, 6)))}, "the loader holds no sample"),
+        ({"dataloader": (torch.ones(1, 6), torch.ones(1).long())}, "expected at least 2 samples"),
+        (
+            {"targets": lambda batch: batch[0][:, 0]},
+            r"dtype float32 for 48 samples; expected one integer label each",
+        ),
+        (
+            {"targets": lambda batch: torch.zeros(3, dtype=torch.long)},
+            r"got a tensor of shape \(18,\) and dtype int64 for 48 samples; expected one integer label each",
+        ),
+    ],
+)
+def test_a_run_that_cannot_be_measured_is_refused_before_it_starts(arguments, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        fit(InfoPlaneCallback(**arguments))
+
+
+def test_a_missing_validation_loader_says_what_would_do():
+    with pytest.raises(ValueError, match=r"dataloader='val'\): the Trainer has no such loader. Pass 'train'"):
+        _without_validation(InfoPlaneCallback())
+    _without_validation(InfoPlaneCallback(dataloader="train"))
