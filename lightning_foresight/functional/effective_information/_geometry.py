@@ -32,9 +32,9 @@ class Geometry(NamedTuple):
 
     Attributes:
         slots: What each tap is in terms of kernel slots, ``(taps, kernel slots)``; ``None`` for the identity.
-        fan_out: Outputs that a position of a class feeds through a tap, ``(source classes, taps)``.
+        fan_out: Outputs that a position of a class feeds through a tap, ``(taps, source classes)``.
         source_sizes: Positions in each class of inputs.
-        feeders: Classes of inputs that feed an output through a tap, ``(alternatives, taps, target classes)``.
+        feeders: Classes of inputs that feed an output through a tap, ``(alternatives, taps * target classes)``.
         feeder_counts: How many inputs of that class; 0 where an alternative is not used.
         target_sizes: Positions in each class of outputs.
         num_sources: Input positions.
@@ -119,10 +119,10 @@ def combine_axes(axes: tuple[Axis, ...]) -> Geometry:
     as_double = lambda array: torch.as_tensor(array, dtype=torch.float64)  # noqa: E731
     return Geometry(
         None if plain else as_double(slots),
-        as_double(fan_out),
+        as_double(fan_out.T),
         as_double(source_sizes),
-        torch.as_tensor(feeders),
-        as_double(feeder_counts),
+        torch.as_tensor(feeders).flatten(1),
+        as_double(feeder_counts).flatten(1),
         as_double(target_sizes),
         int(source_sizes.sum()),
         int(target_sizes.sum()),
@@ -134,7 +134,7 @@ def move_geometry(geometry: Geometry, device: torch.device, dtype: torch.dtype, 
     """Return the geometry on a device, with what meets the kernel in ``dtype`` and what is summed in ``sum_dtype``."""
     return geometry._replace(
         slots=None if geometry.slots is None else geometry.slots.to(device, dtype),
-        fan_out=geometry.fan_out.to(device, sum_dtype),
+        fan_out=geometry.fan_out.to(device, dtype).contiguous(),
         source_sizes=geometry.source_sizes.to(device, sum_dtype),
         feeders=geometry.feeders.to(device),
         feeder_counts=geometry.feeder_counts.to(device, dtype),

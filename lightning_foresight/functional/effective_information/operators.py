@@ -88,6 +88,12 @@ def sum_dtype(device: torch.device) -> torch.dtype:
 
 
 @lru_cache(maxsize=1024)
+def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return numbers as a tensor that is sent to the device once: a transfer on every step would wait for it."""
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=1024)
 def _moved(key: tuple[Any, ...], build: Callable[..., Geometry], device: torch.device, dtype: torch.dtype) -> Geometry:
     return move_geometry(build(*key), device, dtype, sum_dtype(device))
 

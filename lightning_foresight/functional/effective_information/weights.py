@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from lightning_foresight.functional._checks import check_base, check_choice, check_finite
 from lightning_foresight.functional._trace import LayerCall, clean_name, first_tensor, trace_calls
-from lightning_foresight.functional.effective_information._layer_sums import SHARES, layer_sums
-from lightning_foresight.functional.effective_information.operators import RULES, has_rule, layer_operator, sum_dtype
+from lightning_foresight.functional.effective_information._layer_sums import SHARES, network_sums
+from lightning_foresight.functional.effective_information.operators import RULES, constant, has_rule, layer_operator
 
 
 class WeightEI(NamedTuple):
@@ -182,10 +182,10 @@ def weight_ei(calls: Sequence[LayerCall], *, norm: str = "lin", base: float = 2,
     device = weights[0].device if weights else operators[0].kernel.device
     double = any(weight.dtype == torch.float64 for weight in weights) or not weights
     with _full_precision(device):
-        sums = torch.stack([layer_sums(operator, norm).to(device, sum_dtype(device)) for operator in operators])
+        sums = network_sums(operators, norm, device)
     num_inputs = [operator.num_inputs for operator in operators]
     # One column a layer, the network last.
-    sums = torch.cat([sums, sums.sum(0, keepdim=True)]).T
+    sums = torch.cat([sums, sums.sum(1, keepdim=True)], 1)
     parts = _finish(sums, [*num_inputs, sum(num_inputs)], base).to(torch.float64 if double else torch.float32)
     ei, determinism, degeneracy, effectiveness = (part.unbind() for part in parts)
     layers = {
@@ -199,8 +199,7 @@ def _finish(sums: Tensor, num_inputs: Sequence[int], base: float) -> Tensor:
     """Turn the sums, ``(3, layers)``, into ei, determinism, degeneracy and effectiveness, ``(4, layers)``."""
     entropies, totals, column_logs = sums
     log_base = math.log(base)
-    # Filled entry by entry: a transfer from the host would wait for the device.
-    counts = torch.stack([sums.new_full((), count) for count in num_inputs])
+    counts = constant(tuple(num_inputs), sums.device, sums.dtype)
     determinism = entropies / counts / log_base
     # H(c / total) = log total - sum(c log c) / total; a network without a positive weight has none.
     degeneracy = torch.where(totals == 0, 0.0, totals.log() - column_logs / totals) / log_base
