@@ -28,11 +28,21 @@ from lightning_foresight.functional.mutual_information import (
     mutual_information,
     plane_information,
 )
+from lightning_foresight.functional.partial_information import (
+    Atoms,
+    JointRows,
+    SxPIDResult,
+    joint_table,
+    sx_pid,
+)
 
 __all__ = [
+    "Atoms",
     "ESTIMATORS",
     "Estimate",
+    "JointRows",
     "NoiseScale",
+    "SxPIDResult",
     "WeightEI",
     "connectivity_matrix",
     "discrete_entropy",
@@ -41,6 +51,7 @@ __all__ = [
     "exact_noise_scale",
     "fieller_interval",
     "input_information",
+    "joint_table",
     "label_information",
     "lin_norm",
     "make_estimate",
@@ -52,6 +63,7 @@ __all__ = [
     "sensitivity",
     "sig_norm",
     "soft_norm",
+    "sx_pid",
     "trace_weight_layers",
     "weight_effective_information",
     "weight_ei",
