@@ -1,5 +1,8 @@
 """Lightning callbacks: when to measure, and under which name."""
 
 from lightning_foresight.callbacks._base import ForesightCallback
+from lightning_foresight.callbacks.effective_information import EICallback
+from lightning_foresight.callbacks.gradient_noise_scale import GradientNoiseScaleCallback
+from lightning_foresight.callbacks.information_plane import InfoPlaneCallback
 
-__all__ = ["ForesightCallback"]
+__all__ = ["EICallback", "ForesightCallback", "GradientNoiseScaleCallback", "InfoPlaneCallback"]

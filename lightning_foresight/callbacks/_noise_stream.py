@@ -1,0 +1,120 @@
+"""What one optimizer's steps have shown of its gradient noise, waiting to be reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_foresight.functional.estimate import Estimate
+from lightning_foresight.metrics.gradient_noise_scale import GradientNoiseScale
+from lightning_foresight.probes.gradient_windows import GradientWindow
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
+    from torch.optim import Optimizer
+
+BANDS = ("b_simple", "trace_sigma", "grad_sq_norm")
+
+
+class NoiseStream:
+    """The window, the waiting observations and the moments of one optimizer.
+
+    Args:
+        optimizer: The optimizer whose parameters are measured.
+        parameters: The measured parameters of the model.
+        groups: Positions among them of each group's parameters.
+        suffix: Ends the keys, to tell several optimizers apart.
+        device: Where the gradients live.
+        decay: Weight of an observation relative to the next one.
+        level: Coverage of the intervals.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        parameters: Sequence[nn.Parameter],
+        groups: dict[str, list[int]],
+        *,
+        suffix: str,
+        device: torch.device,
+        decay: float,
+        level: float,
+    ) -> None:
+        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        members = [index for index, parameter in enumerate(parameters) if id(parameter) in held]
+        own = set(members)
+        groups = {name: [index for index in places if index in own] for name, places in groups.items()}
+        groups = {name: places for name, places in groups.items() if places}
+        self.suffix = suffix
+        self.device = device
+        self.window = GradientWindow(parameters, members, groups, device)
+        # Every rank will hold the moments of all ranks: nothing is left to synchronise.
+        self.metric = GradientNoiseScale(
+            decay=decay, level=level, num_groups=self.window.num_groups, sync_on_compute=False
+        )
+        # The state is float64, which MPS does not have.
+        self.metric.to("cpu" if device.type == "mps" else device)
+        self._waiting: list[tuple[Tensor, int, bool]] = []  # observation, micro-batches, whether by a split
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, observation: Tensor | None, count: int, by_split: bool, *, several_ranks: bool) -> None:
+        """Keep an observation on the device until the next report; ``None`` is one that failed."""
+        if observation is None:
+            if not several_ranks:
+                return
+            # Every rank holds the same number of observations, or their reduction would wait for ever.
+            observation = torch.full((2 * self.window.num_groups + 1,), torch.nan, device=self.device)
+        self._waiting.append((observation, count, by_split))
+
+    def report(self, trainer: Trainer) -> dict[str | Sequence[str], Estimate | Tensor]:
+        """Add what waits to the moments and return the values to log by key."""
+        batch_size = self._absorb(trainer)
+        scale = self.metric.compute()
+        values: dict[str | Sequence[str], Estimate | Tensor] = {}
+        for name, estimate in zip(BANDS, scale, strict=True):
+            values[f"{name}{self.suffix}"] = _pick(estimate, slice(0, 1))
+        values[f"batch_size{self.suffix}"] = batch_size
+        if self.window.group_names:
+            keys = tuple(f"b_simple{self.suffix}/{group}" for group in self.window.group_names)
+            values[keys] = _pick(scale.b_simple, slice(1, None))
+        return values
+
+    def state(self) -> dict[str, Any]:
+        """Return the moments and what waits, for a checkpoint."""
+        waiting = [(observation.tolist(), count, by_split) for observation, count, by_split in self._waiting]
+        return {"sums": self.metric.sums.cpu(), "waiting": waiting}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over the moments and observations of a checkpoint, unless they are of other groups."""
+        if state["sums"].shape == self.metric.sums.shape:
+            self.metric.sums = state["sums"].to(self.metric.sums)
+            self._waiting = [
+                (torch.tensor(values, device=self.device), count, by_split)
+                for values, count, by_split in state["waiting"]
+            ]
+
+    def _absorb(self, trainer: Trainer) -> Tensor:
+        observations, counts, by_split = zip(*self._waiting, strict=True)
+        self._waiting = []
+        # The ranks' small batches are averaged here; their big gradient is the reduced one on every rank already.
+        table = trainer.strategy.reduce(torch.stack(observations), reduce_op="mean").to(self.metric.sums)
+        num_groups = self.window.num_groups
+        noise, big, inverse_size = table.split([num_groups, num_groups, 1], dim=1)
+        batch_big = table.new_tensor(counts).unsqueeze(1) * trainer.world_size / inverse_size
+        split = torch.tensor(by_split, device=table.device).unsqueeze(1)
+        # A split gives tr Sigma itself: as if the small batches were half as big.
+        small = torch.where(split, big + noise / batch_big, noise)
+        batch_small = torch.where(split, batch_big / 2, 1 / inverse_size)
+        self.metric.update(small, big, batch_small.squeeze(1), batch_big.squeeze(1))
+        return batch_big[-1]
+
+
+def _pick(estimate: Estimate, part: slice) -> Estimate:
+    """Return an estimate of some of the groups; torchmetrics makes a scalar of a single one."""
+    fields = {name: field.reshape(-1)[part] for name, field in estimate._asdict().items() if isinstance(field, Tensor)}
+    return estimate._replace(**fields)  # type: ignore[arg-type]

@@ -1,0 +1,81 @@
+"""The gradient noise scale over training, beside the batch size in use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+from lightning_foresight.plotting._style import COLORS, line_style, new_figure
+
+if TYPE_CHECKING:
+    from lightning_foresight.history import Row
+
+
+def noise_scale(
+    b_simple: Sequence[Row], batch_size: Sequence[Row], groups: Mapping[str, Sequence[Row]] | None = None
+) -> Figure:
+    """Draw the noise scale with its confidence band and the batch size over epochs, on a logarithmic axis.
+
+    Where the interval has no upper end the band runs to the top and an arrow marks it: the noise hides the gradient.
+    Negative estimates, which occur there, cannot be drawn and are left out of the line.
+
+    Args:
+        b_simple: Rows of the noise scale.
+        batch_size: Rows of the batch size, at the same steps.
+        groups: Rows of the noise scales of groups of parameters, by name.
+
+    Example:
+        >>> import torch
+        >>> from lightning_foresight.functional import make_estimate
+        >>> from lightning_foresight.history import History
+        >>> from lightning_foresight.plotting.noise_scale import noise_scale
+        >>> history = History()
+        >>> history.add(step=0, epoch=1.0, key="b", value=make_estimate(torch.tensor(80.0), std_error=9.0))
+        >>> history.add(step=0, epoch=1.0, key="size", value=torch.tensor(32.0))
+        >>> noise_scale(history["b"], history["size"]).axes[0].get_ylabel()
+        'examples'
+    """
+    figure, (axes,) = new_figure()
+    epochs = [row.epoch for row in b_simple]
+    top = 3 * max(
+        [end for row in b_simple for end in (row.value, row.upper) if math.isfinite(end) and end > 0]
+        + [row.value for row in batch_size]
+    )
+    bottom = min(
+        [end for row in b_simple for end in (row.value, row.lower) if math.isfinite(end) and end > 0]
+        + [row.value for row in batch_size]
+    )
+    lower = [row.lower if row.lower > 0 else bottom / 3 for row in b_simple]
+    upper = [max(low, min(row.upper, top)) for low, row in zip(lower, b_simple, strict=True)]
+    axes.fill_between(epochs, lower, upper, color=COLORS[0], alpha=0.18, linewidth=0, label="confidence interval")
+    axes.plot(epochs, _positive(b_simple), label=r"$\mathcal{B}_\mathrm{simple}$", markersize=4, **line_style(0))
+    unbounded = [row.epoch for row in b_simple if math.isinf(row.upper)]
+    axes.plot(unbounded, [top] * len(unbounded), linestyle="none", marker="^", color=COLORS[0], label="unbounded")
+    for index, (group, rows) in enumerate((groups or {}).items(), start=2):
+        axes.plot(
+            [row.epoch for row in rows], _positive(rows), label=group, markersize=3, linewidth=1, **line_style(index)
+        )
+    axes.step(
+        [row.epoch for row in batch_size],
+        [row.value for row in batch_size],
+        where="post",
+        color=COLORS[1],
+        linestyle="--",
+        label="batch size",
+    )
+    axes.set_yscale("log")
+    axes.set_ylim(bottom / 3, top * 1.3)
+    axes.set_xlabel("epochs completed")
+    axes.set_ylabel("examples")
+    axes.set_title("Gradient noise scale")
+    handles, labels = axes.get_legend_handles_labels()
+    shown = [(h, label) for h, label in zip(handles, labels, strict=True) if label != "unbounded" or unbounded]
+    axes.legend(*zip(*shown, strict=True), fontsize="small", framealpha=0.85)
+    return figure
+
+
+def _positive(rows: Sequence[Row]) -> list[float]:
+    return [row.value if row.value > 0 else math.nan for row in rows]

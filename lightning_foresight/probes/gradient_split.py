@@ -1,0 +1,147 @@
+"""A second, independent look at the gradient noise of one batch: the difference of two random halves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
+
+from lightning_foresight.probes.gradients import GradientNormProbe, GradientNorms
+
+
+def balanced_signs(length: int, generator: torch.Generator) -> Tensor:
+    """Draw +1 for a random half of ``length`` examples and -1 for the other; 0 for one of them when odd."""
+    place = torch.randperm(length, generator=generator, device=generator.device)
+    half = length // 2
+    return (place < half).float() - ((place >= half) & (place < 2 * half)).float()
+
+
+# Nodes that join a penalty on the weights with the mean over examples without mixing them.
+ADDITIVE = ("AddBackward", "SubBackward", "StackBackward", "CatBackward")
+
+
+def batch_edges(loss: Tensor, batch_size: int) -> list[GradientEdge]:
+    """Find where the graph of a loss, walked from its end, first carries one row per example.
+
+    What comes before such an edge reaches the loss through rows that belong to single examples; neither the values
+    there nor the loss function need be known. A penalty on the weights that is added to the loss is not an obstacle:
+    it is the same for every example and has no part in the noise.
+
+    Args:
+        loss: A scalar with a graph.
+        batch_size: Length of the first axis that tells rows of examples.
+
+    Returns:
+        The edges; none if some parameter reaches the loss together with the examples but not through such rows.
+    """
+    edges: list[GradientEdge] = []
+    # Of each node walked through: whether it leads to rows of examples, and to a parameter without passing through any.
+    leads: dict[Any, tuple[bool, bool]] = {}
+    found: dict[tuple[Any, int], tuple[bool, bool]] = {}
+    waiting: list[Any] = [loss.grad_fn]
+    while waiting:
+        node = waiting[-1]
+        following = [GradientEdge(*pair) for pair in node.next_functions if pair[0] is not None]
+        unknown = []
+        for edge in following:
+            key = (edge.node, edge.output_nr)
+            if key in found:
+                continue
+            shape = edge.node._input_metadata[edge.output_nr].shape
+            if hasattr(edge.node, "variable"):
+                found[key] = (False, True)
+            elif len(shape) and shape[0] == batch_size:
+                found[key] = (True, False)
+                edges.append(edge)
+            elif edge.node in leads:
+                found[key] = leads[edge.node]
+            else:
+                unknown.append(edge.node)
+        if unknown:
+            waiting.extend(unknown)
+            continue
+        waiting.pop()
+        ends = [found[edge.node, edge.output_nr] for edge in following]
+        leads[node] = (any(rows for rows, _ in ends), any(leaf for _, leaf in ends))
+        if all(leads[node]) and len(ends) > 1 and not node.name().startswith(ADDITIVE):
+            mixed_here = any(rows and not leaf for rows, leaf in ends) or any(leaf and not rows for rows, leaf in ends)
+            if mixed_here:
+                return []
+    return edges
+
+
+def signed_gradient_norms(
+    loss: Tensor, batch_size: int, parameters: Sequence[nn.Parameter], generator: torch.Generator
+) -> GradientNorms | None:
+    r"""Norms of :math:`\frac1B \sum_i e_i g_i` for random balanced signs: one more backward pass, none forward.
+
+    The loss's gradient with respect to the rows of the network's output is multiplied by the signs and sent on to the
+    parameters. Over all sign patterns, :math:`E|\frac1B \sum_i e_i g_i|^2 = m \operatorname{tr}\Sigma / B^2` with
+    :math:`m = \sum_i e_i^2`, exactly. The graph is kept, no gradient is accumulated, nothing global is drawn from.
+
+    Args:
+        loss: The loss, a mean over examples, before its own backward pass.
+        batch_size: Number of examples.
+        parameters: The parameters to measure; those that require no gradient are passed over.
+        generator: Draws the signs, on the device of the loss.
+
+    Returns:
+        The norms, by position in ``parameters``; ``None`` if none of them is reached.
+
+    Raises:
+        ValueError: If there are fewer than two examples, or the loss does not come from rows of examples.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from lightning_foresight.probes.gradient_split import signed_gradient_norms
+        >>> layer = nn.Linear(1, 1, bias=False)
+        >>> loss = layer(torch.tensor([[1.0], [3.0]])).mean()  # half the difference of the two gradients is 1
+        >>> signed_gradient_norms(loss, 2, [layer.weight], torch.Generator()).norms
+        tensor([1.])
+        >>> layer.weight.grad is None
+        True
+    """
+    if batch_size < 2:
+        raise ValueError(
+            f"signed split of a batch of {batch_size}: the noise of a gradient takes at least two examples. Use larger "
+            'batches, or method="micro_batches" with accumulate_grad_batches.'
+        )
+    edges = batch_edges(loss, batch_size)
+    if not edges:
+        raise ValueError(
+            "signed split: the loss does not depend on the parameters through tensors whose first axis is the batch "
+            f"of {batch_size}. Expected a mean over the examples of a batch-first model. A model that is compiled "
+            "together with its loss, or has the batch on another axis, is measured by "
+            'method="micro_batches" with accumulate_grad_batches.'
+        )
+    signs = balanced_signs(batch_size, generator)
+    gradients = torch.autograd.grad(loss, edges, retain_graph=True)
+    signed: dict[Any, dict[int, Tensor]] = {}
+    for edge, gradient in zip(edges, gradients, strict=True):
+        rows = signs.to(gradient.dtype).reshape(-1, *[1] * (gradient.ndim - 1))
+        signed.setdefault(edge.node, {})[edge.output_nr] = rows * gradient
+    seeds = [signed[edge.node][edge.output_nr] for edge in edges]
+    handles = [node.register_prehook(_replace(values)) for node, values in signed.items()]
+    probe = GradientNormProbe(parameters, discard=True)
+    probe.attach()
+    probe.listening = True
+    try:
+        reached = [p for p in parameters if p.requires_grad]
+        torch.autograd.grad(edges, reached, seeds, retain_graph=True, allow_unused=True)
+        return probe.collect()
+    finally:
+        probe.remove()
+        for handle in handles:
+            handle.remove()
+
+
+def _replace(values: dict[int, Tensor]) -> Callable[[Iterable[Tensor]], tuple[Tensor, ...]]:
+    # Replaced, not multiplied: an edge may also lie behind another one, and its rows then carry the signs already.
+    def hook(gradients: Iterable[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(values.get(position, gradient) for position, gradient in enumerate(gradients))
+
+    return hook

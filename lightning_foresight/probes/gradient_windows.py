@@ -1,0 +1,121 @@
+"""From the gradients of one optimizer step's micro-batches to one observation of noise and signal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lightning_foresight.probes.gradients import GradientNorms, accumulated_norms
+
+
+class MicroBatch(NamedTuple):
+    """What one backward pass showed.
+
+    Attributes:
+        norms: Norms of the micro-batch's gradients, or of its signed halves' difference; ``None`` if not looked at.
+        size: Number of examples.
+        batch_idx: The Trainer's batch that it came from.
+        split: Whether ``norms`` are those of a signed split.
+    """
+
+    norms: GradientNorms | None
+    size: int
+    batch_idx: int
+    split: bool
+
+
+class GradientWindow:
+    """The micro-batches between two steps of one optimizer, and the observation they make together.
+
+    All gradients of a window are taken at the same weights, which is what makes its observation unbiased on moving
+    weights. Squared norms are summed by group of parameters; the first group holds all.
+
+    Args:
+        parameters: The measured parameters of the model, in the order of the probe.
+        members: Positions of the parameters that this window's optimizer updates.
+        groups: Positions of the parameters of each further group.
+        device: Where the gradients live.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        members: Sequence[int],
+        groups: Mapping[str, Sequence[int]],
+        device: torch.device,
+    ) -> None:
+        self.parameters = parameters
+        self.members = list(members)
+        self.group_names = list(groups)
+        table = torch.zeros(len(parameters), 1 + len(groups))
+        self._own = frozenset(self.members)
+        table[self.members, 0] = 1
+        for column, positions in enumerate(groups.values(), start=1):
+            table[[position for position in positions if position in self._own], column] = 1
+        self._table = table.to(device)  # (parameters, groups)
+        self._rows: dict[tuple[int, ...], Tensor] = {}
+        self.micro_batches: list[MicroBatch] = []
+
+    @property
+    def num_groups(self) -> int:
+        """Number of groups, the one of all parameters included."""
+        return self._table.shape[1]
+
+    def was_zeroed(self) -> bool:
+        """Whether the gradients are gone, so that the next backward pass starts the window over."""
+        return all(self.parameters[member].grad is None for member in self.members[:1])
+
+    def reached_by(self, micro: MicroBatch) -> bool:
+        """Whether a backward pass that has just ended gave this window's parameters a gradient."""
+        if micro.norms is not None:
+            return not self._own.isdisjoint(micro.norms.indices)
+        return not self.was_zeroed()
+
+    def observe(self, *, divisor: float, scale: Tensor | None) -> Tensor | None:
+        """Return the observation of the micro-batches so far, and begin a new window; call it before the step.
+
+        Args:
+            divisor: What each micro-batch's loss was divided by, ``accumulate_grad_batches``.
+            scale: What the loss was multiplied by for half precision; ``.grad`` must be unscaled already.
+
+        Returns:
+            Noise (mean squared norm of the micro-batches' gradients, or tr Sigma from a split) and squared norm of
+            their mean, by group, and the mean reciprocal size: shape (2 * num_groups + 1,). ``None`` if no backward
+            pass was looked at, as when ``training_step`` returned ``None``.
+
+        Raises:
+            ValueError: If two backward passes of the window came from one batch.
+        """
+        micro_batches, self.micro_batches = self.micro_batches, []
+        seen = [micro for micro in micro_batches if micro.norms is not None]
+        if not seen:
+            return None
+        if len({micro.batch_idx for micro in micro_batches}) < len(micro_batches):
+            raise ValueError(
+                "an optimizer step was made of several backward passes on one batch; expected one a micro-batch, since "
+                "parts of one loss are not independent gradients. Add the parts of the loss before manual_backward."
+            )
+        count = len(micro_batches)
+        square = torch.stack([self._by_group(micro.norms) for micro in seen if micro.norms is not None]).mean(0)
+        square = square * divisor**2
+        if scale is not None:
+            square = square / scale.to(square.dtype) ** 2
+        if seen[0].split:
+            # E|sum of signed gradients / B|^2 = m tr Sigma / B^2; m is B, or B - 1 when that is odd.
+            square = square * (seen[0].size ** 2 / (seen[0].size // 2 * 2))
+        accumulated = accumulated_norms(self.parameters)
+        if accumulated is None:
+            return None
+        # A partial window is still divided by the full number of micro-batches.
+        mean_square = self._by_group(accumulated) * (divisor / count) ** 2
+        inverse_size = mean_square.new_full((1,), sum(1 / micro.size for micro in micro_batches) / count)
+        return torch.cat([square, mean_square, inverse_size])
+
+    def _by_group(self, norms: GradientNorms) -> Tensor:
+        if norms.indices not in self._rows:
+            self._rows[norms.indices] = self._table[list(norms.indices)]
+        # Not a matrix product: TF32 would round the squares to three digits.
+        return (norms.norms.square().unsqueeze(1) * self._rows[norms.indices]).sum(0)

@@ -1,0 +1,120 @@
+"""Norms of parameters' gradients, seen while a backward pass produces them; no gradient is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+
+class GradientNorms(NamedTuple):
+    """Norms of the gradients of one backward pass.
+
+    Attributes:
+        indices: Which parameters received a gradient, by position.
+        norms: Norms of those gradients, shape (len(indices),).
+    """
+
+    indices: tuple[int, ...]
+    norms: Tensor
+
+
+class GradientNormProbe:
+    """Hooks that see this process's own gradient of each backward pass, before any reduction over devices.
+
+    Under gradient accumulation ``param.grad`` is a sum over micro-batches, and under data parallelism an average over
+    ranks; the hook of a parameter is the one place that sees the gradient of a single micro-batch.
+
+    Args:
+        parameters: The parameters to watch; those that require no gradient yet are taken up by a later ``attach``.
+        discard: Replace every gradient by a zero after measuring it: for a private pass, whose gradients nobody wants.
+
+    Attributes:
+        listening: Whether gradients that come by are measured.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from lightning_foresight.probes.gradients import GradientNormProbe
+        >>> layer = nn.Linear(2, 1, bias=False)
+        >>> probe = GradientNormProbe(layer.parameters())
+        >>> probe.attach()
+        >>> probe.listening = True
+        >>> layer(torch.tensor([[3.0, 4.0]])).sum().backward()
+        >>> probe.collect()
+        GradientNorms(indices=(0,), norms=tensor([5.]))
+        >>> probe.remove()
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], *, discard: bool = False) -> None:
+        self.parameters = list(parameters)
+        self.discard = discard
+        self.listening = False
+        self._indices: list[int] = []
+        self._norms: list[Tensor] = []
+        self._error: RuntimeError | None = None
+        self._handles: dict[int, RemovableHandle] = {}
+
+    def attach(self) -> None:
+        """Hook every parameter that requires a gradient and has no hook yet."""
+        for index, parameter in enumerate(self.parameters):
+            if parameter.requires_grad and index not in self._handles:
+                self._handles[index] = parameter.register_hook(self._hook(index))
+
+    def remove(self) -> None:
+        """Remove all hooks and forget what was seen."""
+        for handle in self._handles.values():
+            handle.remove()
+        self._handles.clear()
+        self._indices, self._norms = [], []
+
+    def collect(self) -> GradientNorms | None:
+        """Return what was seen since the last call; ``None`` if no gradient came by.
+
+        Raises:
+            RuntimeError: If a gradient could not be measured.
+        """
+        if self._error is not None:
+            error, self._error = self._error, None
+            self._indices, self._norms = [], []
+            raise error
+        indices, norms = self._indices, self._norms
+        self._indices, self._norms = [], []
+        return GradientNorms(tuple(indices), torch.stack(norms)) if norms else None
+
+    def _hook(self, index: int) -> Callable[[Tensor], Tensor | None]:
+        def see(gradient: Tensor) -> Tensor | None:
+            if not self.listening:
+                return None
+            # An error raised here would end the user's backward pass: it waits for `collect`.
+            try:
+                self._norms.append(gradient_norm(gradient))
+                self._indices.append(index)
+            except RuntimeError as error:
+                self._error = error
+            # autograd.grad would hold every gradient until the pass is over; a zero without storage holds nothing.
+            return gradient.new_zeros(()).expand_as(gradient) if self.discard else None
+
+        return see
+
+
+def gradient_norm(gradient: Tensor) -> Tensor:
+    """Return the norm of a dense or sparse gradient, in float32 or better."""
+    if gradient.is_sparse:
+        gradient = gradient.coalesce().values()  # rows that occur twice are summed before squaring
+    narrow = gradient.dtype in (torch.float16, torch.bfloat16)
+    return torch.linalg.vector_norm(gradient, dtype=torch.float32 if narrow else None)
+
+
+def accumulated_norms(parameters: Sequence[nn.Parameter]) -> GradientNorms | None:
+    """Return the norms of ``.grad`` of all parameters that have one, in one fused call where possible."""
+    present = [(index, p.grad) for index, p in enumerate(parameters) if p.grad is not None]
+    if not present:
+        return None
+    indices, gradients = zip(*present, strict=True)
+    if all(g.layout is torch.strided and g.dtype in (torch.float32, torch.float64) for g in gradients):
+        return GradientNorms(indices, torch.stack(torch._foreach_norm(gradients)))
+    return GradientNorms(indices, torch.stack([gradient_norm(g) for g in gradients]))
