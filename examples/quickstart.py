@@ -86,7 +86,7 @@ def train(name: str, net: nn.Module, epochs: int, folder: Path) -> list:
         max_epochs=epochs,
         accelerator="cpu",
         logger=TensorBoardLogger(folder.parent, name=folder.name, version=name),
-        callbacks=callbacks,
+        callbacks=[*callbacks],  # a copy: the Trainer appends its own to the list
         enable_checkpointing=False,
         enable_model_summary=False,
         log_every_n_steps=10,
