@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -79,9 +80,15 @@ def digits(batch_size: int = 64) -> tuple[DataLoader, DataLoader]:
 # The three callbacks are all that is added.
 
 
-def train(name: str, net: nn.Module, epochs: int, folder: Path) -> list:
+def train(name: str, make_net: Callable[[], nn.Module], epochs: int, folder: Path) -> list:
     pl.seed_everything(0, verbose=False)
-    callbacks = [EICallback(), GradientNoiseScaleCallback(), InfoPlaneCallback()]
+    callbacks = [
+        EICallback(),
+        # Networks as small as these can afford an observation at every step.
+        GradientNoiseScaleCallback(every_n_steps=1),
+        # Layers this wide give every image a bin of its own; noise of a declared size keeps the plane readable.
+        InfoPlaneCallback(estimator="kde", options={"noise_variance": 0.1}, dataloader="train"),
+    ]
     trainer = pl.Trainer(
         max_epochs=epochs,
         accelerator="cpu",
@@ -91,7 +98,7 @@ def train(name: str, net: nn.Module, epochs: int, folder: Path) -> list:
         enable_model_summary=False,
         log_every_n_steps=10,
     )
-    trainer.fit(Classifier(net), *digits())
+    trainer.fit(Classifier(make_net()), *digits())
     accuracy = float(trainer.callback_metrics["val_accuracy"])
     print(f"\n{name}: validation accuracy {accuracy:.3f} after {epochs} epochs")
     return callbacks
@@ -126,8 +133,8 @@ def save_pictures(callbacks: list, folder: Path) -> list[Path]:
 
 def main(epochs: int, folder: Path) -> None:
     pictures = []
-    for name, net in {"mlp": mlp, "cnn": cnn}.items():
-        callbacks = train(name, net(), epochs, folder)
+    for name, make_net in {"mlp": mlp, "cnn": cnn}.items():
+        callbacks = train(name, make_net, epochs, folder)
         print(table(callbacks), "\n")
         pictures += save_pictures(callbacks, folder / name / "pictures")
     print("Pictures:")

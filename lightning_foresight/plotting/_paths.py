@@ -33,15 +33,17 @@ def draw_paths(axes: Axes, paths: Mapping[str, Path]) -> None:
         color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
         axes.plot(path.x, path.y, color=color, linewidth=1, alpha=0.5, zorder=1)
         if path.x_interval or path.y_interval:
+            # Only where the path ends: intervals all along it would hide it.
             axes.errorbar(
-                path.x,
-                path.y,
+                path.x[-1:],
+                path.y[-1:],
                 xerr=_half_widths(path.x, path.x_interval),
                 yerr=_half_widths(path.y, path.y_interval),
                 fmt="none",
                 ecolor=color,
-                alpha=0.3,
-                linewidth=1,
+                alpha=0.6,
+                linewidth=1.2,
+                capsize=3,
                 zorder=1,
             )
         scatter = axes.scatter(
@@ -67,9 +69,9 @@ def _half_widths(
 ) -> tuple[list[float], list[float]] | None:
     if interval is None:
         return None
-    below = [max(0.0, c - low) for c, low in zip(centre, interval[0], strict=True)]
-    above = [max(0.0, high - c) for c, high in zip(centre, interval[1], strict=True)]
-    return below, above
+    below = max(0.0, centre[-1] - interval[0][-1])
+    above = max(0.0, interval[1][-1] - centre[-1])
+    return [below], [above]
 
 
 def plane_paths(table: Mapping[str, Mapping[str, Sequence[float]]], prefix: str, *, x: str, y: str) -> dict[str, Path]:
