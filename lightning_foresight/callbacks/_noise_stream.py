@@ -43,14 +43,11 @@ class NoiseStream:
         decay: float,
         level: float,
     ) -> None:
-        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        members = [index for index, parameter in enumerate(parameters) if id(parameter) in held]
-        own = set(members)
-        groups = {name: [index for index in places if index in own] for name, places in groups.items()}
-        groups = {name: places for name, places in groups.items() if places}
+        self.optimizer = optimizer
+        self.window = GradientWindow(parameters, groups, device)
+        self.refresh()
         self.suffix = suffix
         self.device = device
-        self.window = GradientWindow(parameters, members, groups, device)
         # Every rank will hold the moments of all ranks: nothing is left to synchronise.
         self.metric = GradientNoiseScale(
             decay=decay, level=level, num_groups=self.window.num_groups, sync_on_compute=False
@@ -58,6 +55,13 @@ class NoiseStream:
         # The state is float64, which MPS does not have.
         self.metric.to("cpu" if device.type == "mps" else device)
         self._waiting: list[tuple[Tensor, int, bool]] = []  # observation, micro-batches, whether by a split
+
+    def refresh(self) -> None:
+        """Take up parameters that were added to the optimizer."""
+        held = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
+        members = {index for index, parameter in enumerate(self.window.parameters) if id(parameter) in held}
+        if members != self.window.members:
+            self.window.assign(members)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -79,8 +83,8 @@ class NoiseStream:
         for name, estimate in zip(BANDS, scale, strict=True):
             values[f"{name}{self.suffix}"] = _pick(estimate, slice(0, 1))
         values[f"batch_size{self.suffix}"] = batch_size
-        if self.window.group_names:
-            keys = tuple(f"b_simple{self.suffix}/{group}" for group in self.window.group_names)
+        if self.window.groups:
+            keys = tuple(f"b_simple{self.suffix}/{group}" for group in self.window.groups)
             values[keys] = _pick(scale.b_simple, slice(1, None))
         return values
 

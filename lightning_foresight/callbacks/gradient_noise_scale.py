@@ -228,14 +228,14 @@ class GradientNoiseScaleCallback(ForesightCallback):
 
     # ---- during training ----
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take up what changed: unfrozen parameters, another number of micro-batches."""
-        with self._leaving_the_run_alone(trainer):
-            self._choose(trainer)
-
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Remember the batch, for its size."""
+        """Remember the batch, for its size; at the first one of an epoch, take up what other callbacks changed."""
         self._batch = (batch, batch_idx)
+        if batch_idx == 0:
+            with self._leaving_the_run_alone(trainer):
+                for stream in self._streams:
+                    stream.refresh()
+                self._choose(trainer)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Listen to the gradients of this micro-batch, or split it, if the schedule says so."""
@@ -326,7 +326,7 @@ class GradientNoiseScaleCallback(ForesightCallback):
         for stream in self._streams:
             key = self.key(f"b_simple{stream.suffix}")
             if key in table:
-                groups = {group: f"{key}/{group}" for group in stream.window.group_names}
+                groups = {group: f"{key}/{group}" for group in stream.window.groups}
                 figures[f"noise_scale{stream.suffix}"] = noise_scale(
                     self.history[key],
                     self.history[self.key(f"batch_size{stream.suffix}")],

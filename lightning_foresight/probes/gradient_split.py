@@ -11,6 +11,13 @@ from torch.autograd.graph import GradientEdge
 
 from lightning_foresight.probes.gradients import GradientNormProbe, GradientNorms
 
+# What autograd says when it cannot pass through a graph a second time, and what to do.
+OBSTACLES = {
+    "donated buffers": "torch.compile reuses memory that a second backward pass needs. Set "
+    "torch._functorch.config.donated_buffer = False before compiling",
+    "heckpoint": "reentrant activation checkpointing takes no torch.autograd.grad. Pass use_reentrant=False",
+}
+
 
 def balanced_signs(length: int, generator: torch.Generator) -> Tensor:
     """Draw +1 for a random half of ``length`` examples and -1 for the other; 0 for one of them when odd."""
@@ -133,6 +140,11 @@ def signed_gradient_norms(
         reached = [p for p in parameters if p.requires_grad]
         torch.autograd.grad(edges, reached, seeds, retain_graph=True, allow_unused=True)
         return probe.collect()
+    except RuntimeError as error:
+        for sign, advice in OBSTACLES.items():
+            if sign in str(error):
+                raise RuntimeError(f"signed split: {advice}, or measure by accumulate_grad_batches of 2.") from error
+        raise
     finally:
         probe.remove()
         for handle in handles:

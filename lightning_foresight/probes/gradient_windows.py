@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -35,43 +36,38 @@ class GradientWindow:
 
     Args:
         parameters: The measured parameters of the model, in the order of the probe.
-        members: Positions of the parameters that this window's optimizer updates.
-        groups: Positions of the parameters of each further group.
+        groups: Positions among them of the parameters of each further group.
         device: Where the gradients live.
     """
 
     def __init__(
-        self,
-        parameters: Sequence[nn.Parameter],
-        members: Sequence[int],
-        groups: Mapping[str, Sequence[int]],
-        device: torch.device,
+        self, parameters: Sequence[nn.Parameter], groups: Mapping[str, Sequence[int]], device: torch.device
     ) -> None:
         self.parameters = parameters
-        self.members = list(members)
-        self.group_names = list(groups)
-        table = torch.zeros(len(parameters), 1 + len(groups))
-        self._own = frozenset(self.members)
-        table[self.members, 0] = 1
-        for column, positions in enumerate(groups.values(), start=1):
-            table[[position for position in positions if position in self._own], column] = 1
-        self._table = table.to(device)  # (parameters, groups)
-        self._rows: dict[tuple[int, ...], Tensor] = {}
+        self.groups = groups
+        self.device = device
+        self.members: frozenset[int] = frozenset()
         self.micro_batches: list[MicroBatch] = []
+        self._rows: dict[tuple[int, ...], Tensor] = {}
+
+    def assign(self, members: Iterable[int]) -> None:
+        """Say which parameters the optimizer of this window updates, by position."""
+        self.members = frozenset(members)
+        self._rows.clear()
 
     @property
     def num_groups(self) -> int:
         """Number of groups, the one of all parameters included."""
-        return self._table.shape[1]
+        return 1 + len(self.groups)
 
     def was_zeroed(self) -> bool:
         """Whether the gradients are gone, so that the next backward pass starts the window over."""
-        return all(self.parameters[member].grad is None for member in self.members[:1])
+        return all(self.parameters[member].grad is None for member in islice(self.members, 1))
 
     def reached_by(self, micro: MicroBatch) -> bool:
         """Whether a backward pass that has just ended gave this window's parameters a gradient."""
         if micro.norms is not None:
-            return not self._own.isdisjoint(micro.norms.indices)
+            return not self.members.isdisjoint(micro.norms.indices)
         return not self.was_zeroed()
 
     def observe(self, *, divisor: float, scale: Tensor | None) -> Tensor | None:
@@ -106,7 +102,9 @@ class GradientWindow:
         if seen[0].split:
             # E|sum of signed gradients / B|^2 = m tr Sigma / B^2; m is B, or B - 1 when that is odd.
             square = square * (seen[0].size ** 2 / (seen[0].size // 2 * 2))
-        accumulated = accumulated_norms(self.parameters)
+        # Only what the hooks saw: a parameter that was unfrozen in between has a gradient and no hook yet.
+        known = dict.fromkeys(index for micro in seen if micro.norms is not None for index in micro.norms.indices)
+        accumulated = accumulated_norms(self.parameters, known)
         if accumulated is None:
             return None
         # A partial window is still divided by the full number of micro-batches.
@@ -116,6 +114,8 @@ class GradientWindow:
 
     def _by_group(self, norms: GradientNorms) -> Tensor:
         if norms.indices not in self._rows:
-            self._rows[norms.indices] = self._table[list(norms.indices)]
+            columns = [self.members, *(self.members.intersection(places) for places in self.groups.values())]
+            rows = [[float(index in column) for column in columns] for index in norms.indices]
+            self._rows[norms.indices] = torch.tensor(rows, device=self.device)
         # Not a matrix product: TF32 would round the squares to three digits.
         return (norms.norms.square().unsqueeze(1) * self._rows[norms.indices]).sum(0)

@@ -96,7 +96,7 @@ class GradientNormProbe:
             except RuntimeError as error:
                 self._error = error
             # autograd.grad would hold every gradient until the pass is over; a zero without storage holds nothing.
-            return gradient.new_zeros(()).expand_as(gradient) if self.discard else None
+            return gradient.new_zeros(()).expand_as(gradient) if self.discard and not gradient.is_sparse else None
 
         return see
 
@@ -109,12 +109,12 @@ def gradient_norm(gradient: Tensor) -> Tensor:
     return torch.linalg.vector_norm(gradient, dtype=torch.float32 if narrow else None)
 
 
-def accumulated_norms(parameters: Sequence[nn.Parameter]) -> GradientNorms | None:
-    """Return the norms of ``.grad`` of all parameters that have one, in one fused call where possible."""
-    present = [(index, p.grad) for index, p in enumerate(parameters) if p.grad is not None]
+def accumulated_norms(parameters: Sequence[nn.Parameter], indices: Iterable[int]) -> GradientNorms | None:
+    """Return the norms of ``.grad`` of the parameters at ``indices`` that have one, fused where possible."""
+    present = [(index, parameters[index].grad) for index in indices if parameters[index].grad is not None]
     if not present:
         return None
-    indices, gradients = zip(*present, strict=True)
+    found, gradients = zip(*present, strict=True)
     if all(g.layout is torch.strided and g.dtype in (torch.float32, torch.float64) for g in gradients):
-        return GradientNorms(indices, torch.stack(torch._foreach_norm(gradients)))
-    return GradientNorms(indices, torch.stack([gradient_norm(g) for g in gradients]))
+        return GradientNorms(found, torch.stack(torch._foreach_norm(gradients)))
+    return GradientNorms(found, torch.stack([gradient_norm(g) for g in gradients]))
