@@ -1,13 +1,16 @@
 """Pure functions: tensors in, tensors out. No Lightning, no state."""
 
+from lightning_foresight.functional._trace import LayerCall
+from lightning_foresight.functional.dependence import cka, distance_correlation, hsic, nhsic
 from lightning_foresight.functional.discrete_entropy import discrete_entropy
 from lightning_foresight.functional.effective_information.connectivity import connectivity_matrix
 from lightning_foresight.functional.effective_information.norms import lin_norm, sig_norm, soft_norm
 from lightning_foresight.functional.effective_information.parts import ei_parts
 from lightning_foresight.functional.effective_information.sensitivity import sensitivity
+from lightning_foresight.functional.effective_information.vector import effective_information, ei_between_groups
+from lightning_foresight.functional.effective_information.weight_layers import trace_weight_layers
 from lightning_foresight.functional.effective_information.weights import (
     WeightEI,
-    trace_weight_layers,
     weight_effective_information,
     weight_ei,
 )
@@ -37,25 +40,32 @@ from lightning_foresight.functional.partial_information import (
 )
 
 __all__ = [
-    "Atoms",
     "ESTIMATORS",
+    "Atoms",
     "Estimate",
     "JointRows",
+    "LayerCall",
     "NoiseScale",
     "SxPIDResult",
     "WeightEI",
+    "cka",
     "connectivity_matrix",
     "discrete_entropy",
+    "distance_correlation",
+    "effective_information",
+    "ei_between_groups",
     "ei_parts",
     "entropy",
     "exact_noise_scale",
     "fieller_interval",
+    "hsic",
     "input_information",
     "joint_table",
     "label_information",
     "lin_norm",
     "make_estimate",
     "mutual_information",
+    "nhsic",
     "noise_moments",
     "noise_scale_from_norms",
     "per_example_sq_norms",

@@ -92,3 +92,20 @@ def monte_carlo_parts(forward, inputs, in_range, out_range, in_bins, out_bins, s
             bias = (cells - rows - columns + 1) / (2 * counts.sum() * math.log(2))
             result[a, b] = mutual_information(counts) - bias
     return result
+
+
+def rational_vector(weight, bias, edges, in_range, in_bins) -> float:
+    """Vector EI of a layer with one output: every cell of the inputs in turn, every probability an exact fraction.
+
+    Edges are the inner pre-activation edges: the outermost bins are open.
+    """
+    low, high = (Fraction(float(end)) for end in in_range)
+    w = [Fraction(float(value)) for value in weight]
+    step = (high - low) / in_bins
+    joint = []
+    for cell in itertools.product(range(in_bins), repeat=len(w)):
+        mean = Fraction(float(bias)) + sum(wi * (low + step * (2 * j + 1) / 2) for wi, j in zip(w, cell, strict=True))
+        widths = [abs(wi) * step for wi in w if wi]
+        cdf = [Fraction(0), *(uniform_sum_cdf(Fraction(float(edge)) - mean, widths) for edge in edges), Fraction(1)]
+        joint.append([float(after - before) for before, after in itertools.pairwise(cdf)])
+    return mutual_information(joint)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from lightning_foresight.functional.effective_information.exact import exact_parts
 from lightning_foresight.functional.effective_information.problem import Layer, Range, pose
+from lightning_foresight.functional.effective_information.sampled import sampled_parts
 
 
 def ei_parts(
@@ -17,6 +19,10 @@ def ei_parts(
     in_bins: int = 64,
     out_bins: int = 64,
     method: str = "auto",
+    num_samples: int | None = None,
+    rtol: float | None = None,
+    in_shape: tuple[int, ...] | None = None,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Effective information of every (input, output) pair of a layer, in bits.
 
@@ -30,22 +36,31 @@ def ei_parts(
     then off by less than 2e-12, a pair in 64 x 64 bins by less than 1e-7 bits (in float64, which is used on every
     device that has it).
 
+    Everything else is sampled: histograms with Grassberger's correction, less what the same histograms show when inputs
+    and outputs of different samples are paired. Some of this bias remains where samples are fewer than cells.
+
     Args:
         layer: A Linear layer, or a convolution, of which one receptive field is taken:
-            ``in_channels / groups * kernel`` inputs, ``out_channels`` outputs.
+            ``in_channels / groups * kernel`` inputs, ``out_channels`` outputs; or any module or callable, with
+            ``in_shape``.
         activation: The activation module that follows, if any.
         in_range: ``(low, high)`` of every input.
         out_range: ``(low, high)`` of the outputs that are binned; those outside are dropped, as by
             ``numpy.histogram``. By default the activation's own range, with 10 for an open end and (-10, 10) for none.
         in_bins: Equal bins of ``in_range``.
         out_bins: Equal bins of ``out_range``.
-        method: ``"exact"``, or ``"auto"``.
+        method: ``"exact"``, ``"sampled"``, or ``"auto"``: exact where that is possible.
+        num_samples: Samples of noise, the first number of them if ``rtol`` is given; 32,768 by default.
+        rtol: Double the samples until the standard error of the sum, by blocks, is at most this share of the sum, or
+            the next doubling would pass 1,048,576 samples.
+        in_shape: Shape of one input, for layers other than Linear and convolutions.
+        generator: Source of the noise; by default one of our own with a fixed seed.
 
     Returns:
         Bits ``(inputs, outputs)``, on the layer's device and in its floating type.
 
     Raises:
-        ValueError: If a range, a number of bins or the method does not fit, or weights are not finite.
+        ValueError: If a range, a number of bins or samples, or the method does not fit, or weights are not finite.
         TypeError: If the weights are complex or integers.
 
     Source:
@@ -64,7 +79,10 @@ def ei_parts(
     problem = pose(
         "ei_parts", layer, activation,
         in_range=in_range, out_range=out_range, in_bins=in_bins, out_bins=out_bins, method=method,
+        in_shape=in_shape, generator=generator, num_samples=num_samples, rtol=rtol,
     )  # fmt: skip
+    if not problem.exact:
+        return sampled_parts("ei_parts", problem, num_samples, rtol, generator).bits.to(problem.dtype)
     assert problem.affine is not None
     bits = exact_parts(problem.affine, problem.preimages(), problem.in_range, problem.in_bins)
     return bits.to(problem.dtype)

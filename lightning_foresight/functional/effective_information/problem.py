@@ -34,8 +34,10 @@ class Problem(NamedTuple):
         out_range: Outputs outside it are dropped.
         in_bins: Bins of every input.
         out_bins: Bins of every output.
-        dtype: Floating type of the results.
+        dtype: Floating type of the layer and of the results.
+        device: Device of the layer.
         exact: Whether the exact method is to be used.
+        in_shape: Shape of one input of a layer that is not affine.
     """
 
     layer: Layer
@@ -47,7 +49,9 @@ class Problem(NamedTuple):
     in_bins: int
     out_bins: int
     dtype: torch.dtype
+    device: torch.device
     exact: bool
+    in_shape: tuple[int, ...] = ()
 
     def preimages(self) -> Tensor:
         """Return the pre-activations of the output bins' edges, ``(out_bins + 1,)``."""
@@ -65,11 +69,19 @@ def pose(
     in_bins: int,
     out_bins: int,
     method: str,
+    in_shape: tuple[int, ...] | None = None,
+    generator: torch.Generator | None = None,
+    num_samples: int | None = None,
+    rtol: float | None = None,
 ) -> Problem:
     """Check the arguments that all measures share, and decide between the exact and the sampled method."""
     check_choice(owner, "method", method, ("auto", "exact", "sampled"))
     check_int(owner, "in_bins", in_bins, 2)
     check_int(owner, "out_bins", out_bins, 2)
+    if num_samples is not None:
+        check_int(owner, "num_samples", num_samples, 16)
+    if rtol is not None and not 0 < rtol < 1:
+        fail(owner, "rtol", rtol, "expected a relative error between 0 and 1, 0.01 for one per cent.")
     if in_range is None:
         fail(owner, "in_range", None, "inputs need a bounded range (low, high); (0, 1) after a sigmoid, say.")
     if not callable(layer):
@@ -80,7 +92,7 @@ def pose(
     out_range = check_range(owner, "out_range", out_range)
 
     affine, rule = as_affine(layer), monotone_rule(activation)
-    dtype = _check_parameters(owner, layer)
+    dtype, device = _check_parameters(owner, layer, generator)
     if affine is not None:
         work = work_dtype(affine.weight.device)
         affine = Affine(affine.weight.to(work), affine.bias.to(work))
@@ -95,11 +107,14 @@ def pose(
                 "Use method='sampled'.",
             )
     exact = method != "sampled" and affine is not None and rule is not None
-    return Problem(layer, activation, affine, rule, in_range, out_range, in_bins, out_bins, dtype, exact)
+    if affine is None and in_shape is None:
+        fail(owner, "in_shape", None, "a layer that is not Linear or a convolution needs the shape of one input.")
+    shape = () if affine is not None or in_shape is None else tuple(in_shape)
+    return Problem(layer, activation, affine, rule, in_range, out_range, in_bins, out_bins, dtype, device, exact, shape)
 
 
-def _check_parameters(owner: str, layer: Any) -> torch.dtype:
-    """Require finite real floating parameters; return their type."""
+def _check_parameters(owner: str, layer: Any, generator: torch.Generator | None) -> tuple[torch.dtype, torch.device]:
+    """Require finite real floating parameters; return their type and device, the generator's where there are none."""
     parameters = list(layer.parameters()) if isinstance(layer, nn.Module) else []
     for parameter in parameters:
         if not parameter.is_floating_point():
@@ -108,4 +123,6 @@ def _check_parameters(owner: str, layer: Any) -> torch.dtype:
                 "floating-point weights. Dequantise the layer, or measure real and imaginary parts apart."
             )
         check_finite(owner, f"layer={type(layer).__name__}", parameter)
-    return parameters[0].dtype if parameters else torch.get_default_dtype()
+    if parameters:
+        return parameters[0].dtype, parameters[0].device
+    return torch.get_default_dtype(), torch.device("cpu") if generator is None else generator.device

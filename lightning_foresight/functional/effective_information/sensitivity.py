@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lightning_foresight.functional._memory import chunks
 from lightning_foresight.functional.effective_information.affine import Affine
 from lightning_foresight.functional.effective_information.problem import Layer, Range, pose
+from lightning_foresight.functional.effective_information.sampled import sampled_sensitivity
 
 
 def sensitivity(
@@ -21,6 +22,10 @@ def sensitivity(
     in_bins: int = 64,
     out_bins: int = 64,
     method: str = "auto",
+    num_samples: int | None = None,
+    rtol: float | None = None,
+    in_shape: tuple[int, ...] | None = None,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Sensitivity of every (input, output) pair of a layer, in bits: noise on one input, all others at 0.
 
@@ -36,7 +41,11 @@ def sensitivity(
         out_range: ``(low, high)`` of the outputs that are binned, see :func:`ei_parts`.
         in_bins: Equal bins of ``in_range``.
         out_bins: Equal bins of ``out_range``.
-        method: ``"exact"``, or ``"auto"``.
+        method: ``"exact"``, ``"sampled"``, or ``"auto"``: exact where that is possible.
+        num_samples: Evenly spaced values per input where it is sampled; 16,384 by default.
+        rtol: Taken for the sake of a common signature: the spacing is regular, there is no sampling error to meet.
+        in_shape: Shape of one input, for layers other than Linear and convolutions.
+        generator: Source of the layer's own randomness (dropout in training mode), if it has any.
 
     Returns:
         Bits ``(inputs, outputs)``, on the layer's device and in its floating type.
@@ -60,7 +69,10 @@ def sensitivity(
     problem = pose(
         "sensitivity", layer, activation,
         in_range=in_range, out_range=out_range, in_bins=in_bins, out_bins=out_bins, method=method,
+        in_shape=in_shape, generator=generator, num_samples=num_samples, rtol=rtol,
     )  # fmt: skip
+    if not problem.exact:
+        return sampled_sensitivity("sensitivity", problem, num_samples, generator).to(problem.dtype)
     assert problem.affine is not None
     bits = exact_sensitivity(problem.affine, problem.preimages(), problem.in_range, problem.in_bins)
     return bits.to(problem.dtype)

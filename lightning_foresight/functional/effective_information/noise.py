@@ -1,0 +1,100 @@
+"""Noise in, outputs out: the perturbation itself, and the bins both fall into."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from lightning_foresight.functional._checks import fail
+from lightning_foresight.functional._memory import chunk_length
+from lightning_foresight.functional._trace import first_tensor
+from lightning_foresight.functional.effective_information.problem import Problem
+
+
+def make_generator(problem: Problem, generator: torch.Generator | None) -> torch.Generator:
+    """Return the generator passed in, or one of our own on the layer's device."""
+    return torch.Generator(problem.device).manual_seed(0) if generator is None else generator
+
+
+@contextmanager
+def own_random_state(generator: torch.Generator) -> Iterator[None]:
+    """Let the layer's own randomness (dropout in training mode) follow the generator, not the global state."""
+    devices = [generator.device] if generator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+        yield
+
+
+def uniform(problem: Problem, generator: torch.Generator, *shape: int) -> Tensor:
+    """Draw inputs uniformly from their range; the last axis counts the inputs."""
+    low, high = problem.in_range
+    dtype = torch.float64 if problem.dtype == torch.float64 else torch.float32
+    return torch.rand(*shape, generator=generator, device=generator.device, dtype=dtype) * (high - low) + low
+
+
+def respond(owner: str, problem: Problem, inputs: Tensor) -> Tensor:
+    """Return the outputs ``(samples, outputs)`` to inputs ``(samples, inputs)``, in chunks of samples.
+
+    Layers that are affine answer as their dense map: a convolution as one receptive field.
+    """
+    step = chunk_length(len(inputs), 16 * inputs.element_size() * inputs.shape[1])
+    outputs = torch.cat([_respond(owner, problem, part) for part in inputs.split(step)])
+    if not torch.isfinite(outputs).all():
+        raise ValueError(
+            f"{owner}(layer={_name(problem)}): the layer gives NaN or infinite outputs for inputs in "
+            f"{problem.in_range}; expected finite ones. Look for a diverged layer, or narrow in_range."
+        )
+    return outputs
+
+
+@torch.no_grad()
+def _respond(owner: str, problem: Problem, inputs: Tensor) -> Tensor:
+    inputs = inputs.to(problem.dtype)
+    if problem.affine is not None:
+        result = torch.addmm(problem.affine.bias.to(inputs), inputs, problem.affine.weight.to(inputs).T)
+    else:
+        found = first_tensor(problem.layer(inputs.view(-1, *problem.in_shape)))
+        if found is None or found.shape[0] != len(inputs):
+            fail(owner, "layer", _name(problem), "expected a tensor with one row of outputs for every row of inputs.")
+        assert found is not None
+        result = found
+    if problem.activation is not None:
+        result = problem.activation(result)
+    return result.flatten(1)
+
+
+def input_codes(problem: Problem, inputs: Tensor) -> Tensor:
+    """Return the bins of inputs, int64."""
+    return _codes(inputs, problem.in_range, problem.in_bins).clamp_(0, problem.in_bins - 1)
+
+
+def output_codes(problem: Problem, outputs: Tensor) -> Tensor:
+    """Return the bins of outputs, int64; ``out_bins`` for those outside the range."""
+    low, high = problem.out_range
+    codes = _codes(outputs, problem.out_range, problem.out_bins).clamp_(0, problem.out_bins - 1)
+    return codes.masked_fill_((outputs < low) | (outputs > high), problem.out_bins)
+
+
+def clamped_output_codes(problem: Problem, outputs: Tensor) -> Tensor:
+    """Return the bins of outputs, int64, the outermost ones for those outside the range."""
+    return _codes(outputs, problem.out_range, problem.out_bins).clamp_(0, problem.out_bins - 1)
+
+
+def _codes(values: Tensor, ends: tuple[float, float], bins: int) -> Tensor:
+    low, high = ends
+    scaled = (values.to(torch.promote_types(values.dtype, torch.float32)) - low) * (bins / (high - low))
+    return scaled.clamp_(-1, bins).floor_().long()
+
+
+def num_inputs(problem: Problem) -> int:
+    """Return how many numbers one input has."""
+    return problem.affine.weight.shape[1] if problem.affine is not None else math.prod(problem.in_shape)
+
+
+def _name(problem: Problem) -> str:
+    layer = problem.layer
+    return type(layer).__name__ if isinstance(layer, nn.Module) else getattr(layer, "__name__", repr(layer))

@@ -1,0 +1,95 @@
+"""Joint histograms of all (input, output) pairs, counted together, and their mutual information."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from lightning_foresight.functional._memory import chunk_length
+
+# A chunk of codes that stays in the cache of a CPU is counted several times faster.
+CPU_CHUNK = 2**18
+
+
+def count_pairs(
+    in_codes: Tensor, out_codes: Tensor, in_bins: int, out_bins: int, blocks: int = 1
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Count the joint histograms of all pairs, a chunk of pairs at a time, one fused scatter each.
+
+    Args:
+        in_codes: Bins of the inputs ``(inputs, samples)``.
+        out_codes: Bins of the outputs ``(outputs, samples)``; ``out_bins`` marks outputs to be dropped.
+        in_bins: Number of input bins.
+        out_bins: Number of output bins.
+        blocks: The samples are counted apart in so many equal blocks.
+
+    Yields:
+        The chunk's inputs, its outputs, and counts ``(inputs, outputs, blocks, in_bins, out_bins + 1)``, int32, with
+        an empty last column where the dropped outputs were.
+    """
+    inputs, samples = in_codes.shape
+    outputs, device = len(out_codes), in_codes.device
+    cells = in_bins * (out_bins + 1)
+    block = torch.arange(samples, device=device) * blocks // samples * cells
+    shifted = in_codes * (out_bins + 1) + block
+    codes_budget = CPU_CHUNK * 8 if device.type == "cpu" else None
+    fit = min(
+        chunk_length(inputs * outputs, 12 * samples, codes_budget), chunk_length(inputs * outputs, 16 * blocks * cells)
+    )
+    one = torch.ones((), dtype=torch.int32, device=device)
+    out_step = min(outputs, fit)
+    in_step = max(1, fit // out_step)
+    buffer = torch.empty(out_step * in_step * samples, dtype=torch.int64, device=device)
+    for out_start in range(0, outputs, out_step):
+        out_part = slice(out_start, min(out_start + out_step, outputs))
+        width = out_part.stop - out_part.start
+        offset = torch.arange(width, device=device).unsqueeze(1) * (blocks * cells)
+        base = out_codes[out_part] + offset
+        for in_start in range(0, inputs, in_step):
+            in_part = slice(in_start, min(in_start + in_step, inputs))
+            height = in_part.stop - in_part.start
+            rows = shifted[in_part]
+            if height > 1:
+                rows = rows + torch.arange(height, device=device).unsqueeze(1) * (width * blocks * cells)
+            codes = torch.add(rows.unsqueeze(1), base, out=buffer[: height * width * samples].view(height, width, -1))
+            table = torch.zeros(height * width * blocks * cells, dtype=torch.int32, device=device)
+            table.scatter_add_(0, codes.view(-1), one.expand(codes.numel()))
+            counts = table.view(height, width, blocks, in_bins, out_bins + 1)
+            counts[..., -1] = 0
+            yield in_part, out_part, counts
+
+
+def grassberger_terms(samples: int, device: torch.device) -> Tensor:
+    r"""Return :math:`c\,G(c)` for all counts c up to ``samples``, float64 (float32 on devices without it).
+
+    .. math:: G(c) = \psi(c) + \tfrac12 (-1)^c \left[\psi\left(\tfrac{c+1}2\right) - \psi\left(\tfrac c2\right)\right]
+
+    Source: Grassberger 2003 (arXiv physics/0307138).
+    """
+    c = torch.arange(samples + 1, dtype=torch.float64)
+    at_least_one = c.clamp_min(1)
+    sign = 1 - 2 * (at_least_one % 2)
+    half = torch.digamma((at_least_one + 1) / 2) - torch.digamma(at_least_one / 2)
+    terms = c * (torch.digamma(at_least_one) + 0.5 * sign * half)
+    return terms.to(torch.float32).to(device) if device.type == "mps" else terms.to(device)
+
+
+def grassberger_information(counts: Tensor, terms: Tensor) -> Tensor:
+    r"""Mutual information in bits from counts ``(..., in_bins, out_bins)``, each entropy after Grassberger.
+
+    With :math:`\hat H = \log N - \frac1N \sum_i c_i G(c_i)`, of :math:`H(X) + H(Y) - H(X, Y)`.
+
+    Args:
+        counts: Integer counts.
+        terms: :math:`c\,G(c)` by count, from :func:`grassberger_terms`.
+    """
+    rows, columns = counts.sum(-1), counts.sum(-2)
+    total = rows.sum(-1)
+    n = total.clamp_min(1).to(terms.dtype)
+    # index_select takes the counts as they are, 32-bit integers; plain indexing would copy them to 64 bits.
+    cells = terms.index_select(0, counts.flatten()).view(*counts.shape[:-2], -1).sum(-1)
+    sums = cells - terms[rows].sum(-1) - terms[columns].sum(-1)
+    return torch.where(total > 0, (n.log() + sums / n) / math.log(2), torch.zeros_like(n))

@@ -1,0 +1,128 @@
+"""EI_parts and sensitivity by sampling, for any layer that can be called."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_foresight.functional._memory import chunk_length
+from lightning_foresight.functional.effective_information.joint import joint_mutual_information
+from lightning_foresight.functional.effective_information.noise import (
+    input_codes,
+    make_generator,
+    num_inputs,
+    output_codes,
+    own_random_state,
+    respond,
+    uniform,
+)
+from lightning_foresight.functional.effective_information.pair_counts import (
+    count_pairs,
+    grassberger_information,
+    grassberger_terms,
+)
+from lightning_foresight.functional.effective_information.problem import Problem
+
+DEFAULT_SAMPLES = 2**15
+# Where rtol asks for more than this, what was reached is returned.
+MOST_SAMPLES = 2**20
+BLOCKS = 8
+SENSITIVITY_POINTS = 2**14
+
+
+class SampledPairs(NamedTuple):
+    """EI of pairs from samples.
+
+    Attributes:
+        bits: Bits of every pair ``(inputs, outputs)``.
+        total_std_error: Standard error of their sum, from blocks of the samples.
+        num_samples: How many samples there were.
+    """
+
+    bits: Tensor
+    total_std_error: Tensor
+    num_samples: int
+
+
+def sampled_parts(
+    owner: str, problem: Problem, num_samples: int | None, rtol: float | None, generator: torch.Generator | None
+) -> SampledPairs:
+    """Estimate EI_parts; with ``rtol``, double the samples until the sum's standard error is below that share of it."""
+    generator = make_generator(problem, generator)
+    samples = num_samples or DEFAULT_SAMPLES
+    blocks = 1 if rtol is None else BLOCKS
+    while True:
+        pairs = _parts_once(owner, problem, samples, blocks, generator)
+        if rtol is None or 2 * samples > MOST_SAMPLES or bool(pairs.total_std_error <= rtol * pairs.bits.sum().abs()):
+            return pairs
+        samples *= 2
+
+
+def _parts_once(owner: str, problem: Problem, samples: int, blocks: int, generator: torch.Generator) -> SampledPairs:
+    inputs = uniform(problem, generator, samples, num_inputs(problem))
+    with own_random_state(generator):
+        outputs = respond(owner, problem, inputs)
+    in_codes, out_codes = input_codes(problem, inputs).T.contiguous(), output_codes(problem, outputs).T.contiguous()
+    # Outputs of other samples are independent of the inputs: whatever they seem to share is bias.
+    apart = out_codes[:, torch.randperm(samples, generator=generator, device=generator.device)]
+    terms = grassberger_terms(samples, in_codes.device)
+    bits = terms.new_empty(len(in_codes), len(out_codes))
+    by_block = terms.new_zeros(blocks)
+    bins = (problem.in_bins, problem.out_bins, blocks)
+    for (in_part, out_part, counts), (_, _, null) in zip(
+        count_pairs(in_codes, out_codes, *bins), count_pairs(in_codes, apart, *bins), strict=True
+    ):
+        whole, whole_null = (table.sum(2, dtype=torch.int32) for table in (counts, null))
+        bits[in_part, out_part] = less_null(
+            grassberger_information(whole, terms), grassberger_information(whole_null, terms)
+        )
+        if blocks > 1:
+            per_block = less_null(grassberger_information(counts, terms), grassberger_information(null, terms))
+            by_block += per_block.sum((0, 1))
+    std_error = by_block.std() / blocks**0.5 if blocks > 1 else torch.full_like(by_block[0], float("nan"))
+    return SampledPairs(bits, std_error, samples)
+
+
+def less_null(bits: Tensor, null: Tensor) -> Tensor:
+    """Subtract the information that the same samples show when inputs and outputs are independent.
+
+    Bias grows with the number of cells that a distribution spreads over. The joint one has about ``2^-I`` of those of
+    the independent one, so that this share of its bias is subtracted.
+    """
+    first = bits - null
+    return bits - null * torch.exp2(-first)
+
+
+def sampled_sensitivity(
+    owner: str, problem: Problem, num_samples: int | None, generator: torch.Generator | None
+) -> Tensor:
+    """Estimate sensitivity from evenly spaced values of one input at a time, all others 0."""
+    generator = make_generator(problem, generator)
+    inputs = num_inputs(problem)
+    per_bin = max(1, (num_samples or SENSITIVITY_POINTS) // problem.in_bins)
+    points = per_bin * problem.in_bins
+    low, high = problem.in_range
+    dtype = torch.float64 if problem.dtype == torch.float64 else torch.float32
+    values = (torch.arange(points, dtype=dtype, device=problem.device) + 0.5) * ((high - low) / points) + low
+    codes = torch.arange(points, device=problem.device) // per_bin
+    step = chunk_length(inputs, 16 * points * (inputs + 8))
+    parts = []
+    for start in range(0, inputs, step):
+        chosen = torch.arange(start, min(start + step, inputs), device=problem.device)
+        noise = values.new_zeros(len(chosen), points, inputs)
+        noise.scatter_(2, chosen.view(-1, 1, 1).expand(-1, points, 1), values.view(1, -1, 1).expand(len(chosen), -1, 1))
+        with own_random_state(generator):
+            outputs = respond(owner, problem, noise.flatten(0, 1))
+        out_codes = output_codes(problem, outputs).view(len(chosen), points, -1)
+        # One "output" per pair, all of them against the same input codes.
+        flat = out_codes.transpose(1, 2).flatten(0, 1)
+        bits = [
+            joint_mutual_information(
+                counts[:, :, 0].to(torch.float64 if counts.device.type != "mps" else torch.float32)
+            )
+            for _, _, counts in count_pairs(codes.unsqueeze(0), flat, problem.in_bins, problem.out_bins)
+        ]
+        parts.append(torch.cat(bits, 1).view(len(chosen), -1))
+    return torch.cat(parts)

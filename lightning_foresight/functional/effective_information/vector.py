@@ -1,0 +1,268 @@
+"""Vector EI: what the inputs of a layer say together about its outputs together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lightning_foresight.functional._checks import fail
+from lightning_foresight.functional.effective_information.noise import (
+    clamped_output_codes,
+    input_codes,
+    make_generator,
+    num_inputs,
+    own_random_state,
+    respond,
+    uniform,
+)
+from lightning_foresight.functional.effective_information.problem import Layer, Problem, Range, pose
+from lightning_foresight.functional.effective_information.vector_entropy import VectorEntropy, vector_entropy
+from lightning_foresight.functional.estimate import Estimate, make_estimate
+
+DEFAULT_SAMPLES = 2**17
+MOST_SAMPLES = 2**21
+CELLS = 1024
+# With a larger share of samples that are like no other, no correction of the entropy can be trusted.
+MOST_SINGLES = 0.25
+
+
+def effective_information(
+    layer: Layer,
+    activation: nn.Module | None = None,
+    *,
+    in_range: Range,
+    out_range: Range | None = None,
+    in_bins: int = 64,
+    out_bins: int = 64,
+    method: str = "auto",
+    num_samples: int | None = None,
+    rtol: float | None = None,
+    in_shape: tuple[int, ...] | None = None,
+    generator: torch.Generator | None = None,
+) -> Estimate:
+    r"""Effective information of a layer as a whole, in bits, with bounds where samples cannot tell.
+
+    .. math:: EI = I\big(X; Y \mid do(X \sim U)\big) = H(Y) - H(Y \mid X)
+
+    with X the vector of input bins and Y that of output bins. X is ours to set and its entropy known, so that only the
+    entropies of Y are estimated: over all of the range, and again and again within the same cell of X.
+
+    Where more than a quarter of the samples of Y are like no other, their entropy is out of reach. The result is then
+    a lower bound (``kind="lower_bound"``), with an upper one beside it: H(Y) lies between its collision entropy and
+    the sum of its components' entropies, and EI is at most H(X).
+
+    Args:
+        layer: A Linear layer, a convolution (one receptive field of it), or any module or callable with ``in_shape``.
+        activation: The activation module that follows, if any.
+        in_range: ``(low, high)`` of every input.
+        out_range: ``(low, high)`` of the output bins, see :func:`ei_parts`; outputs outside count to the outermost
+            bins here, so that X stays uniform.
+        in_bins: Equal bins of every input.
+        out_bins: Equal bins of every output.
+        method: ``"auto"`` or ``"sampled"``: there is no exact method for vectors.
+        num_samples: Samples for each of the two entropies; 131,072 by default.
+        rtol: Double the samples until the standard error is at most this share of the value, or the next doubling would
+            pass 2,097,152 samples.
+        in_shape: Shape of one input, for layers other than Linear and convolutions.
+        generator: Source of the noise; by default one of our own with a fixed seed.
+
+    Returns:
+        An :class:`~lightning_foresight.functional.Estimate`: ``value`` in bits, ``saturation`` the larger of both
+        entropies' share of what so many samples can express.
+
+    Raises:
+        ValueError: If an argument does not fit, or the layer gives NaN.
+        TypeError: If the weights are complex or integers.
+
+    Source:
+        Marrow, Michaud & Hoel 2020 (arXiv 2010.13871); Grassberger 2003 (arXiv physics/0307138) for the correction.
+
+    Example:
+        >>> import torch
+        >>> from lightning_foresight.functional import effective_information
+        >>> identity = torch.nn.Identity()
+        >>> result = effective_information(
+        ...     identity, in_range=(0, 1), out_range=(0, 1), in_bins=8, out_bins=8, in_shape=(3,)
+        ... )
+        >>> round(result.value.item(), 2), result.kind
+        (9.0, 'estimate')
+    """
+    problem = _pose_vector(
+        "effective_information", layer, activation,
+        in_range=in_range, out_range=out_range, in_bins=in_bins, out_bins=out_bins, method=method,
+        in_shape=in_shape, generator=generator, num_samples=num_samples, rtol=rtol,
+    )  # fmt: skip
+    return between("effective_information", problem, None, None, num_samples, rtol, generator)
+
+
+def ei_between_groups(
+    layer: Layer,
+    groups: Sequence[tuple[Sequence[int], Sequence[int]]],
+    activation: nn.Module | None = None,
+    *,
+    in_range: Range,
+    out_range: Range | None = None,
+    in_bins: int = 64,
+    out_bins: int = 64,
+    method: str = "auto",
+    num_samples: int | None = None,
+    rtol: float | None = None,
+    in_shape: tuple[int, ...] | None = None,
+    generator: torch.Generator | None = None,
+) -> list[Estimate]:
+    r"""Effective information from groups of inputs to groups of outputs, in bits.
+
+    .. math:: EI_{A \to B} = I\big(X_A; Y_B \mid do(X \sim U)\big)
+
+    Inputs outside the group are noise as well. A group of one input and one output is a pair of :func:`ei_parts`,
+    the group of all is :func:`effective_information`.
+
+    Args:
+        layer: See :func:`effective_information`.
+        groups: Pairs ``(input indices, output indices)``, counted in flattened inputs and outputs.
+        activation: See :func:`effective_information`, as for all further arguments.
+        in_range: Range of every input.
+        out_range: Range of the output bins.
+        in_bins: Equal bins of every input.
+        out_bins: Equal bins of every output.
+        method: ``"auto"`` or ``"sampled"``.
+        num_samples: Samples for each entropy.
+        rtol: Relative standard error to reach.
+        in_shape: Shape of one input.
+        generator: Source of the noise.
+
+    Returns:
+        An :class:`~lightning_foresight.functional.Estimate` per group, each with bounds where it saturates.
+
+    Raises:
+        ValueError: If a group is empty or names an input or output that is not there.
+
+    Example:
+        >>> import torch
+        >>> from lightning_foresight.functional import ei_between_groups
+        >>> swap = lambda x: x.flip(1)
+        >>> options = dict(in_range=(0, 1), out_range=(0, 1), in_bins=4, out_bins=4, in_shape=(2,))
+        >>> [round(group.value.item(), 2) for group in ei_between_groups(swap, [([0], [1]), ([0], [0])], **options)]
+        [2.0, 0.0]
+    """
+    problem = _pose_vector(
+        "ei_between_groups", layer, activation,
+        in_range=in_range, out_range=out_range, in_bins=in_bins, out_bins=out_bins, method=method,
+        in_shape=in_shape, generator=generator, num_samples=num_samples, rtol=rtol,
+    )  # fmt: skip
+    generator = make_generator(problem, generator)
+    return [
+        between("ei_between_groups", problem, sources, targets, num_samples, rtol, generator)
+        for sources, targets in groups
+    ]
+
+
+def _pose_vector(owner: str, layer: Layer, activation: nn.Module | None, *, method: str, **options: object) -> Problem:
+    if method == "exact":
+        fail(owner, "method", method, "the entropy of vectors has no exact method; use 'auto' or 'sampled'.")
+    return pose(owner, layer, activation, method=method, **options)  # type: ignore[arg-type]
+
+
+def between(
+    owner: str,
+    problem: Problem,
+    sources: Sequence[int] | None,
+    targets: Sequence[int] | None,
+    num_samples: int | None,
+    rtol: float | None,
+    generator: torch.Generator | None,
+) -> Estimate:
+    """Estimate I(X_sources; Y_targets), all of them where ``None``."""
+    generator = make_generator(problem, generator)
+    samples = num_samples or DEFAULT_SAMPLES
+    chosen = _indices(owner, "input", sources, num_inputs(problem), problem.device)
+    while True:
+        result = _between_once(owner, problem, chosen, targets, samples, generator)
+        done = rtol is None or result.kind != "estimate" or 2 * samples > MOST_SAMPLES
+        if done or bool(result.std_error <= (rtol or 0) * result.value.abs()):
+            return result
+        samples *= 2
+
+
+def _between_once(
+    owner: str,
+    problem: Problem,
+    sources: Tensor,
+    targets: Sequence[int] | None,
+    samples: int,
+    generator: torch.Generator,
+) -> Estimate:
+    def answer(inputs: Tensor) -> Tensor:
+        with own_random_state(generator):
+            codes = clamped_output_codes(problem, respond(owner, problem, inputs))
+        return codes[:, _indices(owner, "output", targets, codes.shape[1], codes.device)]
+
+    inputs = uniform(problem, generator, samples, num_inputs(problem))
+    marginal = vector_entropy(answer(inputs), problem.out_bins, generator)
+
+    cells = _cells(problem, input_codes(problem, inputs)[:, sources], samples)
+    repeats = max(2, samples // len(cells))
+    again = uniform(problem, generator, len(cells), repeats, num_inputs(problem))
+    low, high = problem.in_range
+    inside = torch.rand(len(cells), repeats, len(sources), generator=generator, device=again.device, dtype=again.dtype)
+    again[..., sources] = (cells.unsqueeze(1) + inside) * ((high - low) / problem.in_bins) + low
+    within = vector_entropy(answer(again.flatten(0, 1)).view(len(cells), repeats, -1), problem.out_bins, generator)
+    all_cells = len(cells) == problem.in_bins ** len(sources)
+    return _combine(problem, marginal, within, len(sources), samples, all_cells)
+
+
+def _cells(problem: Problem, codes: Tensor, samples: int) -> Tensor:
+    """Return all cells of the inputs where they are few, and those of the first samples otherwise."""
+    count, width = problem.in_bins, codes.shape[1]
+    if width * math.log2(count) <= math.log2(min(CELLS, max(1, samples // 32))):
+        axis = torch.arange(count, device=codes.device)
+        return torch.cartesian_prod(*[axis] * width).view(-1, width)
+    return codes[: max(1, min(CELLS, samples // 32))]
+
+
+def _combine(
+    problem: Problem, marginal: VectorEntropy, within: VectorEntropy, sources: int, samples: int, all_cells: bool
+) -> Estimate:
+    dtype = problem.dtype if problem.dtype == torch.float64 else torch.float32
+    most = sources * math.log2(problem.in_bins)
+    saturation = torch.maximum(marginal.saturation, within.saturation.mean())
+    spread = torch.zeros_like(marginal.value)
+    if all_cells:
+        spread = within.std_error.square().sum().sqrt() / len(within.value)
+    elif len(within.value) > 1:
+        spread = within.value.std() / len(within.value) ** 0.5
+    value = (marginal.value - within.value.mean()).clamp(0, most)
+    if bool((marginal.singles <= MOST_SINGLES) & (within.singles.mean() <= MOST_SINGLES)):
+        return make_estimate(
+            value.to(dtype),
+            std_error=(marginal.std_error.square() + spread.square()).sqrt().to(dtype),
+            num_samples=samples,
+            saturation=saturation.clamp(0, 1).to(dtype),
+            method="sampled (grassberger)",
+        )
+    # The bounds get two standard errors of room wherever a mean over cells goes into them.
+    upper = (marginal.upper - within.lower.mean() + 2 * spread).clamp(0, most)
+    lower = (marginal.lower - within.upper.mean() - 2 * spread).clamp_min(0)
+    lower = torch.minimum(lower, upper)
+    return make_estimate(
+        lower.to(dtype),
+        std_error=float("nan"),
+        num_samples=samples,
+        saturation=saturation.clamp(0, 1).to(dtype),
+        lower=lower.to(dtype),
+        upper=upper.to(dtype),
+        kind="lower_bound",
+        method="sampled (collisions and components)",
+    )
+
+
+def _indices(owner: str, what: str, chosen: Sequence[int] | None, count: int, device: torch.device) -> Tensor:
+    if chosen is None:
+        return torch.arange(count, device=device)
+    indices = list(chosen)
+    if not indices or not all(0 <= index < count for index in indices) or len(set(indices)) < len(indices):
+        fail(owner, "groups", chosen, f"expected different {what} indices from 0 to {count - 1}, at least one.")
+    return torch.tensor(indices, device=device)

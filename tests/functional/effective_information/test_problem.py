@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import nn
+
+from lightning_foresight.functional import effective_information, ei_between_groups, ei_parts, sensitivity
+
+MEASURES = [
+    ei_parts,
+    sensitivity,
+    effective_information,
+    lambda layer, activation=None, **options: ei_between_groups(layer, [([0], [0])], activation, **options),
+]
+NAMES = ["ei_parts", "sensitivity", "effective_information", "ei_between_groups"]
+
+BAD = [
+    ({"in_range": None}, ValueError, r"in_range=None\): inputs need a bounded range"),
+    ({"in_range": (1, 0)}, ValueError, r"in_range=\(1, 0\)\): expected a pair \(low, high\)"),
+    ({"in_range": (0, float("inf"))}, ValueError, r"in_range=\(0, inf\)\): expected a pair"),
+    ({"out_range": (1, 1)}, ValueError, r"out_range=\(1, 1\)\): expected a pair"),
+    ({"in_bins": 1}, ValueError, r"in_bins=1\): expected an integer of at least 2"),
+    ({"out_bins": 2.5}, ValueError, r"out_bins=2.5\): expected an integer of at least 2"),
+    ({"method": "magic"}, ValueError, r"method='magic'\): expected one of 'auto', 'exact', 'sampled'"),
+    ({"num_samples": 3}, ValueError, r"num_samples=3\): expected an integer of at least 16"),
+    ({"rtol": 2}, ValueError, r"rtol=2\): expected a relative error between 0 and 1"),
+]
+
+
+@pytest.mark.parametrize("measure", MEASURES, ids=NAMES)
+@pytest.mark.parametrize(("options", "error", "text"), BAD, ids=lambda value: str(value)[:30])
+def test_every_measure_names_the_argument_that_does_not_fit(measure, options, error, text):
+    with pytest.raises(error, match=text):
+        measure(nn.Linear(2, 2), **{"in_range": (0, 1), **options})
+
+
+@pytest.mark.parametrize("measure", MEASURES, ids=NAMES)
+def test_layers_that_cannot_be_measured_are_refused_in_words(measure):
+    with pytest.raises(ValueError, match=r"in_shape=None\): a layer that is not Linear"):
+        measure(nn.LayerNorm(3), in_range=(0, 1))
+    with pytest.raises(TypeError, match=r"complex64; expected real floating-point weights"):
+        measure(nn.Linear(2, 2, dtype=torch.complex64), in_range=(0, 1))
+    with pytest.raises(TypeError, match=r"expected a module or a callable"):
+        measure(torch.zeros(2, 2), in_range=(0, 1))
+    broken = nn.Linear(2, 2)
+    broken.weight.data[0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"NaN or infinite.*diverged layer"):
+        measure(broken, in_range=(0, 1))
+
+
+@pytest.mark.parametrize("measure", MEASURES, ids=NAMES)
+def test_outputs_that_are_nan_are_an_error(measure):
+    with pytest.raises(ValueError, match=r"<lambda>\): the layer gives NaN or infinite outputs"):
+        measure(lambda x: x.log(), in_range=(-1, 1), in_shape=(2,))
+
+
+@pytest.mark.parametrize("measure", MEASURES, ids=NAMES)
+def test_outputs_without_a_batch_axis_are_an_error(measure):
+    with pytest.raises(ValueError, match=r"one row of outputs for every row of inputs"):
+        measure(lambda x: x.sum(0), in_range=(-1, 1), in_shape=(2,))
+
+
+def test_exact_method_refuses_layers_that_are_not_affine():
+    with pytest.raises(ValueError, match=r"method='exact'\): LayerNorm is not an affine layer.*method='sampled'"):
+        ei_parts(nn.LayerNorm(3), in_range=(0, 1), method="exact", in_shape=(3,))
+
+
+def test_an_activation_without_default_range_asks_for_one():
+    with pytest.raises(ValueError, match=r"out_range=None\): Tanhshrink\(\) has no default"):
+        ei_parts(nn.Linear(2, 2), nn.Tanhshrink(), in_range=(0, 1))

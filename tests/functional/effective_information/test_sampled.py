@@ -1,0 +1,150 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_foresight.functional import ei_parts, sensitivity
+from lightning_foresight.functional.effective_information.pair_counts import count_pairs
+from lightning_foresight.functional.effective_information.problem import pose
+from lightning_foresight.functional.effective_information.sampled import less_null, sampled_parts
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def layer_of(inputs, outputs, seed=0):
+    generator = seeded(seed)
+    layer = nn.Linear(inputs, outputs)
+    layer.weight.data = torch.rand(outputs, inputs, generator=generator) * 4 - 2
+    layer.bias.data = torch.rand(outputs, generator=generator) - 0.5
+    return layer
+
+
+def test_counts_of_every_pair_are_those_of_a_loop():
+    generator = seeded()
+    x = torch.randint(0, 5, (3, 400), generator=generator)
+    y = torch.randint(0, 8, (4, 400), generator=generator)  # 7 marks what is dropped
+    seen = torch.zeros(3, 4, 2, 5, 7, dtype=torch.int32)
+    for in_part, out_part, counts in count_pairs(x, y, 5, 7, blocks=2):
+        assert not counts[..., 7].any()
+        seen[in_part, out_part] = counts[..., :7]
+    for a in range(3):
+        for b in range(4):
+            for sample in range(400):
+                if y[b, sample] < 7:
+                    seen[a, b, sample // 200, x[a, sample], y[b, sample]] -= 1
+    assert not seen.any()
+
+
+@pytest.mark.parametrize("activation", [nn.Sigmoid(), nn.ReLU()], ids=str)
+def test_sampled_parts_come_to_the_exact_ones(activation):
+    layer = layer_of(6, 4)
+    options = {"in_range": (-1, 1), "in_bins": 16, "out_bins": 16}
+    exact = ei_parts(layer, activation, **options)
+    sampled = ei_parts(layer, activation, method="sampled", num_samples=40_000, generator=seeded(), **options)
+    # Spread of a plug-in estimate with what its correction leaves, 5 standard errors.
+    assert ((sampled - exact).abs() < 5 * ((2 * exact / 40_000).sqrt() / math.log(2) + 1e-3)).all()
+    # One pair's noise does not hide a bias common to all of them.
+    assert (sampled - exact).mean().abs() < 1e-3
+
+
+def test_correction_needs_a_hundredth_of_the_samples_of_a_plain_histogram():
+    layer = layer_of(20, 10)
+    options = {"in_range": (0, 1)}
+    truth = ei_parts(layer, nn.Sigmoid(), **options).sum()
+    few = ei_parts(layer, nn.Sigmoid(), method="sampled", num_samples=1_000, generator=seeded(), **options).sum()
+    # A plain histogram's bias is (64 - 1)^2 / 2 N ln 2 for each of 200 pairs: 5.7 bits with 100,000 samples.
+    assert (few - truth).abs() < 200 * 63**2 / (2 * 100_000 * math.log(2))
+
+
+def test_independent_outputs_have_no_information():
+    def noise(x):
+        return torch.rand(len(x), 3)
+
+    bits = ei_parts(
+        noise, in_range=(0, 1), out_range=(0, 1), in_bins=16, out_bins=16, in_shape=(4,), num_samples=20_000
+    )
+    assert bits.abs().max() < 5e-3
+
+
+def test_sampled_sensitivity_comes_to_the_exact_one():
+    layer = layer_of(5, 3)
+    options = {"in_range": (-1, 1), "in_bins": 16, "out_bins": 16}
+    exact = sensitivity(layer, nn.Tanh(), **options)
+    # 1,024 points a bin: an edge of an output bin lies up to one point off.
+    assert torch.allclose(sensitivity(layer, nn.Tanh(), method="sampled", **options), exact, rtol=0, atol=5e-3)
+
+
+@pytest.mark.parametrize("activation", [nn.GELU(), nn.SiLU(), nn.Softmax(-1)], ids=str)
+def test_auto_samples_where_the_activation_is_not_monotone(activation):
+    layer = layer_of(4, 3)
+    options = {"in_range": (-1, 1), "in_bins": 8, "out_bins": 8, "num_samples": 5_000}
+    auto = ei_parts(layer, activation, **options)
+    assert torch.equal(auto, ei_parts(layer, activation, method="sampled", **options))
+    assert auto.shape == sensitivity(layer, activation, **options).shape == (4, 3)
+
+
+def test_a_span_of_layers_is_measured_as_one():
+    # Two mirrors in a row are no mirror: each part alone would tell nothing of that.
+    mirror = nn.Linear(2, 2, bias=False)
+    mirror.weight.data = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    span = nn.Sequential(mirror, nn.Identity(), mirror)
+    bits = ei_parts(span, in_range=(0, 1), out_range=(0, 1), in_bins=4, out_bins=4, in_shape=(2,), num_samples=4_000)
+    assert torch.allclose(bits, 2 * torch.eye(2), atol=0.01)
+
+
+def test_dropout_in_training_mode_loses_information_and_leaves_the_global_state_alone():
+    span = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5))
+    span[0].weight.data = torch.eye(3)
+    options = {"in_range": (-1, 1), "out_range": (-2, 2), "in_bins": 8, "out_bins": 8, "in_shape": (3,)}
+    quiet = ei_parts(span.eval(), num_samples=5_000, **options).sum()
+    state = torch.get_rng_state()
+    noisy = ei_parts(span.train(), num_samples=5_000, **options).sum()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert noisy < 0.7 * quiet
+
+
+def test_same_generator_gives_the_same_result():
+    layer = layer_of(3, 2)
+    options = {"in_range": (0, 1), "in_bins": 8, "out_bins": 8, "method": "sampled", "num_samples": 1_000}
+    first, again, other = (ei_parts(layer, generator=seeded(seed), **options) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_rtol_adds_samples_until_the_standard_error_is_small():
+    problem = pose(
+        "test", layer_of(5, 3), nn.Sigmoid(), in_range=(0, 1), out_range=None, in_bins=8, out_bins=8, method="sampled"
+    )
+    pairs = sampled_parts("test", problem, 1_000, 0.01, seeded())
+    assert pairs.num_samples > 1_000
+    assert pairs.total_std_error <= 0.01 * pairs.bits.sum()
+
+
+def test_standard_error_by_blocks_is_the_spread_over_repetitions():
+    problem = pose(
+        "test", layer_of(5, 3), nn.Sigmoid(), in_range=(0, 1), out_range=None, in_bins=8, out_bins=8, method="sampled"
+    )
+    runs = [sampled_parts("test", problem, 8_192, 0.9, seeded(seed)) for seed in range(30)]
+    spread = torch.stack([run.bits.sum() for run in runs]).std()
+    claimed = torch.stack([run.total_std_error for run in runs]).mean()
+    # 8 blocks have 7 degrees of freedom, 30 runs a spread known to 13%; small blocks are a little noisier.
+    assert 0.7 < claimed / spread < 1.6
+
+
+def test_null_is_subtracted_whole_where_nothing_is_shared_and_less_where_much_is():
+    bits, null = torch.tensor([0.5, 3.0]), torch.tensor([0.5, 0.5])
+    corrected = less_null(bits, null)
+    assert corrected[0] == 0
+    assert corrected[1] == pytest.approx(3 - 0.5 * 2**-2.5)
+
+
+def test_half_precision_and_double_precision_layers_are_measured_in_their_own_type():
+    for dtype, tolerance in ((torch.bfloat16, 0.05), (torch.float64, 0.05)):
+        layer = layer_of(4, 2).to(dtype)
+        options = {"in_range": (-1, 1), "in_bins": 8, "out_bins": 8}
+        sampled = ei_parts(layer, nn.Tanh(), method="sampled", num_samples=20_000, **options)
+        assert sampled.dtype == dtype
+        assert torch.allclose(sampled, ei_parts(layer, nn.Tanh(), **options), atol=tolerance)
