@@ -6,7 +6,6 @@ two Lightning packages have unrelated classes of the same name.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,15 +24,16 @@ def is_logger(logger: Any, name: str) -> bool:
 def write_rows(loggers: Iterable[Any], rows: Iterable[Row]) -> None:
     """Write rows under their own steps, with ``<key>_lower`` and ``<key>_upper`` where a row has an interval.
 
-    An end that is infinite (an unbounded confidence set) is left out: no tracker can draw it; the history keeps it.
+    An end that is infinite (an unbounded confidence set) is written as it is: TensorBoard leaves the band out there, while
+    a missing point would cost it the whole chart.
     """
     by_step: dict[int, dict[str, float]] = {}
     for row in rows:
         metrics = by_step.setdefault(row.step, {})
         metrics[row.key] = row.value
         if row.has_interval:
-            ends = {f"{row.key}_lower": row.lower, f"{row.key}_upper": row.upper}
-            metrics.update({key: end for key, end in ends.items() if math.isfinite(end)})
+            metrics[f"{row.key}_lower"] = row.lower
+            metrics[f"{row.key}_upper"] = row.upper
     for logger in loggers:
         for step, metrics in by_step.items():
             logger.log_metrics(metrics, step=step)

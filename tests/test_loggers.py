@@ -1,3 +1,5 @@
+import math
+
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -28,7 +30,7 @@ def test_loggers_are_recognised_by_the_names_of_their_classes():
     assert not is_logger(FakeLogger(), "WandbLogger")
 
 
-def test_rows_of_one_step_are_written_together_and_infinite_ends_left_out():
+def test_rows_of_one_step_are_written_together_and_infinite_ends_as_they_are():
     history = History()
     history.add(step=1, epoch=1.0, key="a", value=torch.tensor(1.0))
     unbounded = make_estimate(torch.tensor(2.0), lower=torch.tensor(0.5), upper=torch.tensor(float("inf")))
@@ -36,7 +38,7 @@ def test_rows_of_one_step_are_written_together_and_infinite_ends_left_out():
     history.add(step=2, epoch=1.0, key="a", value=torch.tensor(3.0))
     logger = FakeLogger()
     write_rows([logger], history.rows)
-    assert logger.calls == [(1, {"a": 1.0, "b": 2.0, "b_lower": 0.5}), (2, {"a": 3.0})]
+    assert logger.calls == [(1, {"a": 1.0, "b": 2.0, "b_lower": 0.5, "b_upper": math.inf}), (2, {"a": 3.0})]
 
 
 def test_a_figure_goes_to_the_tracker_or_becomes_a_file(tmp_path):
