@@ -243,9 +243,10 @@ def _combine(
             saturation=saturation.clamp(0, 1).to(dtype),
             method="sampled (grassberger)",
         )
-    # The bounds get two standard errors of room wherever a mean over cells goes into them.
-    upper = (marginal.upper - within.lower.mean() + 2 * spread).clamp(0, most)
-    lower = (marginal.lower - within.upper.mean() - 2 * spread).clamp_min(0)
+    # The bounds get two standard errors of room.
+    most_within = within.upper.mean() + 2 * (within.upper_error.square().sum().sqrt() / len(within.value) + spread)
+    upper = (marginal.upper + 2 * marginal.upper_error - within.lower.mean() + 2 * spread).clamp(0, most)
+    lower = (marginal.lower - most_within).clamp_min(0)
     lower = torch.minimum(lower, upper)
     return make_estimate(
         lower.to(dtype),

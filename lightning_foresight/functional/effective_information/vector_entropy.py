@@ -18,7 +18,8 @@ class VectorEntropy(NamedTuple):
         value: With Grassberger's correction.
         std_error: Of ``value``.
         lower: Lower bound; holds at 95% where it comes from collisions.
-        upper: Sum of the components' entropies, with two standard errors of room.
+        upper: Sum of the components' entropies.
+        upper_error: Standard error of ``upper``.
         singles: Share of samples that are like no other: where it is large, ``value`` means little.
         saturation: Plug-in entropy over the logarithm of the number of samples.
     """
@@ -27,6 +28,7 @@ class VectorEntropy(NamedTuple):
     std_error: Tensor
     lower: Tensor
     upper: Tensor
+    upper_error: Tensor
     singles: Tensor
     saturation: Tensor
 
@@ -65,14 +67,15 @@ def vector_entropy(codes: Tensor, bins: int, generator: torch.Generator) -> Vect
     flat = (codes + offsets).flatten(-2)
     table.scatter_add_(-1, flat, torch.ones_like(flat))
     parts = discrete_entropy(table.view(*codes.shape[:-2], codes.shape[-1], bins), "miller_madow")
-    # Two standard errors of room; the delta method sees none for uniform components, where the noise is chi-squared.
+    # The delta method sees no error for uniform components, where the noise is chi-squared.
     chi_squared = 2 * (bins - 1) / (2 * samples * math.log(2)) ** 2
-    room = 2 * (parts.std_error.square() + chi_squared).sum(-1).sqrt()
+    upper_error = (parts.std_error.square() + chi_squared).sum(-1).sqrt()
     return VectorEntropy(
         corrected.value,
         corrected.std_error,
         torch.maximum(plug_in.value, -collision.log2()),
-        parts.value.sum(-1) + room,
+        parts.value.sum(-1),
+        upper_error,
         (counts == 1).sum(-1).double() / samples,
         plug_in.value / math.log2(samples),
     )
