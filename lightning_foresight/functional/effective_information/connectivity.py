@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_foresight.functional._memory import chunks
-from lightning_foresight.functional.effective_information.operators import RULES, has_rule
+from lightning_foresight.functional.effective_information.operators import RULES, rule_names
 
 
 @torch.no_grad()
@@ -35,8 +35,8 @@ def connectivity_matrix(module: nn.Module, in_shape: Sequence[int], out_shape: S
         TypeError: If the module is of another kind.
         ValueError: If it does not map ``in_shape`` to ``out_shape``.
 
-    Note:
-        Source: torch-foresight's ``create_matrix`` functions, but an average pool connects a channel to itself only.
+    Source:
+        torch-foresight's ``create_matrix`` functions, but an average pool connects a channel to itself only.
 
     Example:
         >>> import torch
@@ -48,10 +48,10 @@ def connectivity_matrix(module: nn.Module, in_shape: Sequence[int], out_shape: S
                 [1., 1.],
                 [0., 1.]])
     """
-    if not has_rule(module):
+    if not isinstance(module, tuple(RULES)):
         raise TypeError(
-            f"connectivity_matrix(module={type(module).__name__}): expected one of "
-            f"{', '.join(kind.__name__ for kind in RULES)}."
+            f"connectivity_matrix(module={type(module).__name__}): expected a module as trace_weight_layers lists it, "
+            f"of {rule_names()}."
         )
     weight = next(module.parameters(), torch.empty(0))
     if isinstance(module, nn.Embedding):

@@ -22,8 +22,8 @@ def lin_norm(W: Tensor) -> Tensor:
     Raises:
         ValueError: If ``W`` is not a real floating-point matrix.
 
-    Note:
-        Source: the ``lin_norm`` of torch-foresight.
+    Source:
+        the ``lin_norm`` of torch-foresight.
 
     Example:
         >>> import torch
@@ -53,8 +53,8 @@ def soft_norm(W: Tensor) -> Tensor:
     Raises:
         ValueError: If ``W`` is not a real floating-point matrix.
 
-    Note:
-        Source: the ``soft_norm`` of torch-foresight.
+    Source:
+        the ``soft_norm`` of torch-foresight.
 
     Example:
         >>> import torch
@@ -81,8 +81,8 @@ def sig_norm(W: Tensor) -> Tensor:
     Raises:
         ValueError: If ``W`` is not a real floating-point matrix.
 
-    Note:
-        Source: the ``sig_norm`` of torch-foresight.
+    Source:
+        the ``sig_norm`` of torch-foresight.
 
     Example:
         >>> import torch

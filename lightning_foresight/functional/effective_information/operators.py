@@ -21,6 +21,7 @@ from lightning_foresight.functional.effective_information._geometry import (
     pool_axis,
     transposed_conv_axis,
 )
+from lightning_foresight.functional.effective_information.composites import COMPOSITES, LinearPart, is_composite
 
 
 class KernelOperator(NamedTuple):
@@ -60,14 +61,19 @@ def layer_operator(call: LayerCall) -> KernelOperator:
         if isinstance(call.module, kind):
             return rule(call)
     raise TypeError(
-        f"weight_ei(calls): layer {call.name!r} is a {type(call.module).__name__}, which has no weight connectivity; "
-        f"expected one of {', '.join(kind.__name__ for kind in RULES)}. Leave it out of the calls."
+        f"weight_ei(calls): layer {call.name!r} is a {type(call.module).__name__}; expected one of {rule_names()}, as "
+        "trace_weight_layers lists them."
     )
 
 
 def has_rule(module: nn.Module) -> bool:
     """Whether the connectivity of the module's kind is known."""
-    return isinstance(module, tuple(RULES))
+    return isinstance(module, tuple(RULES)) or is_composite(module)
+
+
+def rule_names() -> str:
+    """Return the kinds of modules whose connectivity is known, for error texts."""
+    return ", ".join(kind.__name__ for kind in (*RULES, *COMPOSITES) if kind is not LinearPart)
 
 
 def _weight(call: LayerCall) -> Tensor:
@@ -79,7 +85,7 @@ def _weight(call: LayerCall) -> Tensor:
             "real floating-point weights. Leave the layer out with layers=, or measure the unconverted model."
         )
     weight = weight.detach()
-    return weight.float() if weight.dtype in (torch.float16, torch.bfloat16) else weight
+    return weight.float() if weight.itemsize < 4 else weight
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:
@@ -241,6 +247,7 @@ _ADAPTIVE_POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPoo
 
 RULES: dict[type[nn.Module], Callable[[LayerCall], KernelOperator]] = {
     nn.Linear: _linear,
+    LinearPart: _linear,
     **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), _conv),
     **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), _transposed_conv),
     **dict.fromkeys(_POOLS, _avg_pool),

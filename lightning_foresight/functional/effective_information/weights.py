@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -12,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_foresight.functional._checks import check_base, check_choice, check_finite
-from lightning_foresight.functional._trace import LayerCall, clean_name, first_tensor, trace_calls
+from lightning_foresight.functional._trace import LayerCall, first_tensor
 from lightning_foresight.functional.effective_information._layer_sums import SHARES, network_sums
-from lightning_foresight.functional.effective_information.operators import RULES, constant, has_rule, layer_operator
+from lightning_foresight.functional.effective_information.operators import constant, layer_operator
+from lightning_foresight.functional.effective_information.weight_layers import trace_weight_layers
 
 
 class WeightEI(NamedTuple):
@@ -33,96 +33,6 @@ class WeightEI(NamedTuple):
     degeneracy: Tensor
     effectiveness: Tensor
     layers: dict[str, WeightEI]
-
-
-def trace_weight_layers(
-    model: nn.Module,
-    forward: Callable[[], Any],
-    layers: Callable[[str, nn.Module], bool] | Sequence[str] | None = None,
-) -> list[LayerCall]:
-    """Run the model once and list the layers whose weights connect nodes, in order of execution.
-
-    Modes and random state are left to the caller. Layers that map each node to itself (activations, normalisation,
-    dropout, flattening) have no place in the list; a layer with a weight matrix but no rule (recurrent, bilinear, one's
-    own) is left out with a warning that names it, and so is one that the forward pass does not reach.
-
-    Args:
-        model: The network.
-        forward: Runs it once, for instance ``lambda: model(batch)``. The first axis of what a layer gets is the batch.
-        layers: Which layers: a predicate of qualified name and module, or names; all of them when ``None``.
-
-    Returns:
-        One call a layer; a module called twice is there twice, the second time as ``name:2``.
-
-    Raises:
-        ValueError: If a name is unknown, a named layer is never reached, or nothing is left to measure.
-        TypeError: If a named layer is of a kind that has no rule.
-
-    Example:
-        >>> import torch
-        >>> from lightning_foresight.functional import trace_weight_layers
-        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
-        >>> [call.name for call in trace_weight_layers(model, lambda: model(torch.zeros(1, 4)))]
-        ['0', '2']
-    """
-    modules = {clean_name(name): module for name, module in model.named_modules()}
-    measurable = [name for name, module in modules.items() if has_rule(module)]
-    if layers is None:
-        chosen = set(measurable)
-    elif callable(layers):
-        chosen = {name for name, module in modules.items() if layers(name, module)}
-    else:
-        chosen = set(layers)
-        _check_names(chosen, modules, measurable)
-    unsupported = [name for name in modules if (layers is None or name in chosen) and _needs_rule(modules[name])]
-    chosen &= set(measurable)
-    calls = trace_calls(model, forward, lambda name, _: name in chosen)
-    reached = {call.name for call in calls}
-    unreached = [name for name in measurable if name in chosen and name not in reached]
-    if unreached and layers is not None and not callable(layers):
-        raise ValueError(
-            f"trace_weight_layers(layers={list(layers)!r}): the forward pass does not reach {', '.join(unreached)}; "
-            "expected layers that it calls. Leave them out, or pass an input that uses them."
-        )
-    if not calls:
-        kinds = ", ".join(kind.__name__ for kind in RULES)
-        raise ValueError(
-            f"trace_weight_layers(layers={layers!r}): the forward pass of {type(model).__name__} calls no layer whose "
-            f"weights can be measured; expected at least one of {kinds}."
-        )
-    if unsupported:
-        warnings.warn(
-            "Effective information from the weights leaves out layers without a rule: "
-            + ", ".join(f"{name} ({type(modules[name]).__name__})" for name in unsupported)
-            + ". Measure them by perturbation instead (effective_information).",
-            stacklevel=2,
-        )
-    if unreached:
-        warnings.warn(
-            "Effective information from the weights leaves out layers that the forward pass does not reach: "
-            f"{', '.join(unreached)}.",
-            stacklevel=2,
-        )
-    return calls
-
-
-def _needs_rule(module: nn.Module) -> bool:
-    """Whether the module owns a weight matrix whose connections are not known."""
-    return not has_rule(module) and any(weight.ndim > 1 for weight in module.parameters(recurse=False))
-
-
-def _check_names(names: set[str], modules: dict[str, nn.Module], measurable: list[str]) -> None:
-    for name in sorted(names):
-        if name not in modules:
-            raise ValueError(
-                f"trace_weight_layers(layers=[{name!r}]): no layer of the model has that name. Layers that can be "
-                f"measured: {', '.join(measurable) or 'none'}."
-            )
-        if not has_rule(modules[name]):
-            raise TypeError(
-                f"trace_weight_layers(layers=[{name!r}]): that layer is a {type(modules[name]).__name__}, which has no "
-                f"weight connectivity. Layers that can be measured: {', '.join(measurable) or 'none'}."
-            )
 
 
 @torch.no_grad()
@@ -156,8 +66,8 @@ def weight_ei(calls: Sequence[LayerCall], *, norm: str = "lin", base: float = 2,
         ValueError: If ``calls`` is empty, ``norm`` is unknown, ``base`` is not above 1 or a weight is not finite.
         TypeError: If a layer has no rule, or weights that are complex, integer or quantised.
 
-    Note:
-        Sources: Hoel, Albantakis & Tononi (2013); Klein & Hoel (2020), arXiv 1907.03902, for networks and
+    Source:
+        Hoel, Albantakis & Tononi (2013); Klein & Hoel (2020), arXiv 1907.03902, for networks and
         effectiveness (theirs calls :math:`\log N` minus each of our two parts determinism and degeneracy);
         torch-foresight for the layers of a neural network and the three norms.
 
@@ -251,8 +161,8 @@ def weight_effective_information(
         ValueError: If no layer can be measured, a name is unknown, an argument is out of range or a weight not finite.
         TypeError: If weights are complex, integer or quantised.
 
-    Note:
-        Sources: Klein & Hoel (2020), arXiv 1907.03902; torch-foresight.
+    Source:
+        Klein & Hoel (2020), arXiv 1907.03902; torch-foresight.
 
     Example:
         >>> import torch
