@@ -1,6 +1,32 @@
 """What the parts of a layer know of a target: apart, each alone, and only together."""
 
 from lightning_foresight.functional.partial_information.joint_table import JointRows, joint_table
+from lightning_foresight.functional.partial_information.multivariate import (
+    dual_total_correlation,
+    o_information,
+    s_information,
+    total_correlation,
+)
+from lightning_foresight.functional.partial_information.reing import ReingResult, reing, subset_mutual_information
+from lightning_foresight.functional.partial_information.shannon_invariants import (
+    ShannonInvariantsResult,
+    shannon_invariants,
+)
 from lightning_foresight.functional.partial_information.sx_pid import Atoms, SxPIDResult, sx_pid
 
-__all__ = ["Atoms", "JointRows", "SxPIDResult", "joint_table", "sx_pid"]
+__all__ = [
+    "Atoms",
+    "JointRows",
+    "ReingResult",
+    "ShannonInvariantsResult",
+    "SxPIDResult",
+    "dual_total_correlation",
+    "joint_table",
+    "o_information",
+    "reing",
+    "s_information",
+    "shannon_invariants",
+    "subset_mutual_information",
+    "sx_pid",
+    "total_correlation",
+]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._memory import chunks
+from lightning_foresight.functional._memory import chunk_length
 
 MAX_EXACT_COLUMNS = 64
 _MAX_CODE = 2**62
-_PART_BITS = 21  # a product of a 16-bit code and a 21-bit multiplier, summed over 2^16 columns, is exact in float64
+BLOCK = 64
+_PART_BITS = 21  # a product of a 26-bit code and a 21-bit multiplier, summed over 64 columns, is exact in float64
 
 
 def row_ids(columns: Tensor) -> tuple[Tensor, int]:
@@ -19,7 +20,7 @@ def row_ids(columns: Tensor) -> tuple[Tensor, int]:
         ``(m,)`` numbers and how many distinct rows there are.
     """
     if columns.shape[1] > MAX_EXACT_COLUMNS:
-        return relabel(fingerprints(columns, row_multipliers(columns.shape[1], columns.device)))
+        return relabel(block_fingerprints(columns).sum(1))
     low = columns.amin(0)
     spans = (columns.amax(0).long() - low.long() + 1).tolist()
     code = torch.zeros(len(columns), dtype=torch.long, device=columns.device)
@@ -43,25 +44,38 @@ def group_sum(ids: Tensor, num_groups: int, weights: Tensor) -> Tensor:
     return weights.new_zeros(num_groups).index_add(0, ids, weights)
 
 
-def row_multipliers(num_columns: int, device: torch.device) -> Tensor:
-    """Fixed random multipliers of the fingerprint, ``(num_columns, 3)``, each of 21 bits."""
+def _multipliers(num_blocks: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Fixed random numbers: three 21-bit parts for the columns of a block, and an odd factor for each block."""
     generator = torch.Generator().manual_seed(0x5EED)
-    return torch.randint(1, 2**_PART_BITS, (num_columns, 3), generator=generator).to(device)
+    parts = torch.randint(1, 2**_PART_BITS, (BLOCK, 3), generator=generator)
+    factors = 2 * torch.randint(-(2**62), 2**62, (num_blocks,), generator=generator) + 1
+    return parts.to(device), factors.to(device)
 
 
-def join_parts(parts: Tensor) -> Tensor:
-    """Join the three 21-bit parts of a fingerprint, modulo 2^64."""
+def _join(parts: Tensor) -> Tensor:
     return parts[..., 0] + (parts[..., 1] << _PART_BITS) + (parts[..., 2] << 2 * _PART_BITS)
 
 
-def fingerprints(columns: Tensor, multipliers: Tensor) -> Tensor:
-    """Fingerprints of rows, linear in the codes modulo 2^64, so that a column can be taken out by subtraction.
+def column_multipliers(num_columns: int, device: torch.device) -> Tensor:
+    """What a code of each column is multiplied with in the fingerprint of its row, modulo 2^64."""
+    parts, factors = _multipliers(-(-num_columns // BLOCK), device)
+    return (factors[:, None] * _join(parts)).flatten()[:num_columns]
 
-    Products of small codes with 21-bit multipliers are exact in float64, where a matrix product is far faster than
-    one of 64-bit integers.
+
+def block_fingerprints(columns: Tensor) -> Tensor:
+    """Fingerprints of each 64 columns of rows, ``(m, blocks)``; those of whole rows are their sums modulo 2^64.
+
+    They are linear in the codes, so that columns can be taken out by subtraction. Products of codes with 21-bit
+    numbers are exact in float64, where a matrix product is far faster than one of 64-bit integers.
     """
-    parts = multipliers.double()
-    result = torch.empty(len(columns), dtype=torch.long, device=columns.device)
-    for rows in chunks(len(columns), columns.shape[1] * 8, budget=2**23):
-        result[rows] = join_parts((columns[rows].double() @ parts).long())
+    num_rows, num_columns = columns.shape
+    num_blocks = -(-num_columns // BLOCK)
+    parts, factors = _multipliers(num_blocks, columns.device)
+    result = torch.empty(num_rows, num_blocks, dtype=torch.long, device=columns.device)
+    chunk = chunk_length(num_rows, num_blocks * BLOCK * 8, budget=2**22)
+    codes = torch.zeros(chunk, num_blocks * BLOCK, dtype=torch.float64, device=columns.device)
+    for start in range(0, num_rows, chunk):
+        part = codes[: min(chunk, num_rows - start)]
+        part[:, :num_columns] = columns[start : start + chunk]
+        result[start : start + chunk] = _join((part.view(-1, num_blocks, BLOCK) @ parts.double()).long()) * factors
     return result
