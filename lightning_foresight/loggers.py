@@ -24,8 +24,8 @@ def is_logger(logger: Any, name: str) -> bool:
 def write_rows(loggers: Iterable[Any], rows: Iterable[Row]) -> None:
     """Write rows under their own steps, with ``<key>_lower`` and ``<key>_upper`` where a row has an interval.
 
-    An end that is infinite (an unbounded confidence set) is written as it is: TensorBoard leaves the band out there, while
-    a missing point would cost it the whole chart.
+    An end that is infinite (an unbounded confidence set) is written as it is: TensorBoard leaves the band out there,
+    while a missing point would cost it the whole chart.
     """
     by_step: dict[int, dict[str, float]] = {}
     for row in rows:
