@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional._memory import chunk_length
 from lightning_foresight.functional._trace import first_tensor
+from lightning_foresight.functional.effective_information.binning import bins_or_outside, clamped_bins
 from lightning_foresight.functional.effective_information.problem import Problem
 
 
@@ -68,26 +69,18 @@ def _respond(owner: str, problem: Problem, inputs: Tensor) -> Tensor:
 
 
 def input_codes(problem: Problem, inputs: Tensor) -> Tensor:
-    """Return the bins of inputs, int64."""
-    return _codes(inputs, problem.in_range, problem.in_bins).clamp_(0, problem.in_bins - 1)
+    """Return the bins of inputs."""
+    return clamped_bins(inputs, problem.in_range, problem.in_bins)
 
 
 def output_codes(problem: Problem, outputs: Tensor) -> Tensor:
-    """Return the bins of outputs, int64; ``out_bins`` for those outside the range."""
-    low, high = problem.out_range
-    codes = _codes(outputs, problem.out_range, problem.out_bins).clamp_(0, problem.out_bins - 1)
-    return codes.masked_fill_((outputs < low) | (outputs > high), problem.out_bins)
+    """Return the bins of outputs; ``out_bins`` for those outside the range."""
+    return bins_or_outside(outputs, problem.out_range, problem.out_bins)
 
 
 def clamped_output_codes(problem: Problem, outputs: Tensor) -> Tensor:
-    """Return the bins of outputs, int64, the outermost ones for those outside the range."""
-    return _codes(outputs, problem.out_range, problem.out_bins).clamp_(0, problem.out_bins - 1)
-
-
-def _codes(values: Tensor, ends: tuple[float, float], bins: int) -> Tensor:
-    low, high = ends
-    scaled = (values.to(torch.promote_types(values.dtype, torch.float32)) - low) * (bins / (high - low))
-    return scaled.clamp_(-1, bins).floor_().long()
+    """Return the bins of outputs, the outermost ones for those outside the range."""
+    return clamped_bins(outputs, problem.out_range, problem.out_bins)
 
 
 def num_inputs(problem: Problem) -> int:

@@ -93,3 +93,18 @@ def grassberger_information(counts: Tensor, terms: Tensor) -> Tensor:
     cells = terms.index_select(0, counts.flatten()).view(*counts.shape[:-2], -1).sum(-1)
     sums = cells - terms[rows].sum(-1) - terms[columns].sum(-1)
     return torch.where(total > 0, (n.log() + sums / n) / math.log(2), torch.zeros_like(n))
+
+
+def information_std_error(counts: Tensor) -> Tensor:
+    r"""Standard error in bits of the mutual information of counts, by the delta method.
+
+    .. math:: se = \sqrt{\frac1N \operatorname{Var}\left[\log_2 \frac{p(x, y)}{p(x) p(y)}\right]}
+    """
+    dtype = torch.float32 if counts.device.type == "mps" else torch.float64
+    n = counts.sum((-1, -2)).clamp_min(1).to(dtype)
+    joint = counts.to(dtype) / n[..., None, None]
+    expected = joint.sum(-1, keepdim=True) * joint.sum(-2, keepdim=True)
+    seen = joint > 0
+    pointwise = torch.where(seen, joint / torch.where(seen, expected, 1), 1).log2()
+    mean = (joint * pointwise).sum((-1, -2), keepdim=True)
+    return ((joint * (pointwise - mean).square()).sum((-1, -2)) / n).sqrt()
