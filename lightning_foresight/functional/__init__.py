@@ -26,6 +26,7 @@ from lightning_foresight.functional.gradient_noise import (
 )
 from lightning_foresight.functional.mutual_information import (
     ESTIMATORS,
+    data_processing_gap,
     input_information,
     label_information,
     mutual_information,
@@ -61,6 +62,7 @@ __all__ = [
     "WeightEI",
     "cka",
     "connectivity_matrix",
+    "data_processing_gap",
     "discrete_entropy",
     "distance_correlation",
     "dual_total_correlation",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._checks import check_base, check_choice, describe
+from lightning_foresight.functional._checks import check_base, check_choice, describe, fail
+from lightning_foresight.functional._nsb import nsb
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 
 
@@ -70,58 +72,35 @@ def _unseen_tail(a: Tensor, n: Tensor) -> Tensor:
     return 0.25 * integrand.sum(-1)
 
 
-def _nsb(counts: Tensor, n: Tensor) -> Tensor:
-    """Posterior mean under a mixture of Dirichlet priors that is nearly flat in entropy; all given cells can occur."""
-    k = counts.shape[-1]
-    if k == 1:
-        return torch.zeros_like(n)
-
-    def log_weight_and_mean(log_beta: Tensor) -> tuple[Tensor, Tensor]:
-        beta = log_beta.exp()  # (..., nodes)
-        c, b = counts.unsqueeze(-2), beta.unsqueeze(-1)
-        total = n.unsqueeze(-1) + k * beta
-        evidence = (torch.lgamma(c + b) - torch.lgamma(b)).sum(-1) + torch.lgamma(k * beta) - torch.lgamma(total)
-        prior = k * torch.polygamma(1, k * beta + 1) - torch.polygamma(1, beta + 1)  # d(mean prior entropy) / d beta
-        mean = torch.digamma(total + 1) - ((c + b) * torch.digamma(c + b + 1)).sum(-1) / total
-        return evidence + prior.clamp(min=torch.finfo(prior.dtype).tiny).log() + log_beta, mean
-
-    # The weight has one peak in log beta: find it on a coarse grid, then integrate where it is above e^-35 of the peak.
-    coarse = torch.linspace(-16, 16, 129, dtype=n.dtype, device=n.device).expand(*n.shape, -1)
-    weight, _ = log_weight_and_mean(coarse)
-    inside = weight > weight.amax(-1, keepdim=True) - 35
-    low = torch.where(inside, coarse, torch.inf).amin(-1, keepdim=True) - 0.25
-    high = torch.where(inside, coarse, -torch.inf).amax(-1, keepdim=True) + 0.25
-    fine = low + (high - low) * torch.linspace(0, 1, 257, dtype=n.dtype, device=n.device)
-    weight, mean = log_weight_and_mean(fine)
-    return (torch.softmax(weight, -1) * mean).sum(-1)
-
-
 CORRECTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "none": _plug_in,
     "miller_madow": _miller_madow,
     "grassberger": _grassberger,
     "chao_shen": _chao_shen,
     "chao_wang_jost": _chao_wang_jost,
-    "nsb": _nsb,
+    "nsb": nsb,
     "jackknife": _jackknife,
 }
 
 
-def discrete_entropy(counts: Tensor, correction: str = "none", base: float = 2) -> Estimate:
+def discrete_entropy(
+    counts: Tensor, correction: str = "none", base: float = 2, *, num_cells: float | None = None
+) -> Estimate:
     r"""Entropy of a discrete variable, estimated from how often each of its values was seen.
 
     .. math:: \hat H = \log n - \frac{1}{n} \sum_i c_i \log c_i \quad (\text{plug-in}),\qquad n = \sum_i c_i
 
     The plug-in value is biased down by about :math:`(K - 1) / 2n` nats for :math:`K` occupied cells. ``correction``:
     ``"miller_madow"`` adds that term; ``"jackknife"``, ``"grassberger"`` and ``"chao_shen"`` remove more;
-    ``"chao_wang_jost"`` is the best of these when most cells hold one sample; ``"nsb"`` is Bayesian and takes every
-    given cell, empty ones too, as possible: pass all cells, or it has nothing to correct.
+    ``"chao_wang_jost"`` is the best of these when most cells hold one sample; ``"nsb"`` is Bayesian and needs to know
+    how many values are possible.
 
     Args:
-        counts: Non-negative counts, shape ``(..., cells)``; empty cells change ``"nsb"`` only.
+        counts: Non-negative counts, shape ``(..., cells)``; empty cells matter to ``"nsb"`` only.
         correction: One of ``"none"``, ``"miller_madow"``, ``"grassberger"``, ``"chao_shen"``, ``"chao_wang_jost"``,
             ``"nsb"``, ``"jackknife"``.
         base: Base of the logarithm; 2 gives bits.
+        num_cells: How many values are possible, for ``"nsb"``; the length of the last axis when not given.
 
     Returns:
         An :class:`~lightning_foresight.functional.Estimate` of shape ``(...)`` in float64. ``std_error`` is the delta
@@ -129,7 +108,8 @@ def discrete_entropy(counts: Tensor, correction: str = "none", base: float = 2) 
         over :math:`\log n`.
 
     Raises:
-        ValueError: If counts are negative, empty or not finite, or the correction is not known.
+        ValueError: If counts are negative or hold no sample, the correction is not known, or ``num_cells`` is less than
+            the cells given.
 
     Sources: Miller 1955; Grassberger 2003 (arXiv physics/0307138); Chao & Shen 2003; Chao, Wang & Jost 2013; Nemenman,
     Shafee & Bialek 2002 (arXiv physics/0108025); Zahl 1977 for the jackknife.
@@ -150,19 +130,21 @@ def discrete_entropy(counts: Tensor, correction: str = "none", base: float = 2) 
             f"discrete_entropy(counts): got {describe(counts)} with a negative or NaN count, or with no samples; "
             "expected how often each value was seen, shape (..., cells), from torch.unique(values, return_counts=True)."
         )
-    return entropy_of_counts(counts, correction, base)
+    if num_cells is not None and num_cells < counts.shape[-1]:
+        fail("discrete_entropy", "num_cells", num_cells, f"expected at least the {counts.shape[-1]} cells of counts.")
+    return entropy_of_counts(counts, correction, base, num_cells)
 
 
-def entropy_of_counts(counts: Tensor, correction: str, base: float) -> Estimate:
+def entropy_of_counts(counts: Tensor, correction: str, base: float, num_cells: float | None = None) -> Estimate:
     """Estimate without the checks, which would wait for the device."""
     counts = counts.to(torch.float64)
     n = counts.sum(-1)
-    nats = CORRECTIONS[correction](counts, n)
+    correct = partial(nsb, num_cells=num_cells) if correction == "nsb" else CORRECTIONS[correction]
     plug_in = _plug_in(counts, n)
     log_p = (counts.clamp(min=1) / n.unsqueeze(-1)).log()
     variance = (counts * (log_p + plug_in.unsqueeze(-1)) ** 2).sum(-1) / n
     return make_estimate(
-        nats / math.log(base),
+        correct(counts, n) / math.log(base),
         std_error=(variance / n).sqrt() / math.log(base),
         num_samples=n.round().to(torch.int64),
         saturation=(plug_in / n.log().clamp(min=torch.finfo(n.dtype).tiny)).clamp(0, 1),

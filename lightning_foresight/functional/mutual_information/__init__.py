@@ -1,6 +1,7 @@
 """Mutual information: the information plane's two questions, and estimators by name."""
 
 from lightning_foresight.functional.mutual_information.binned import binned_information
+from lightning_foresight.functional.mutual_information.data_processing import data_processing_gap
 from lightning_foresight.functional.mutual_information.kde import kde_information
 from lightning_foresight.functional.mutual_information.plane import (
     input_information,
@@ -20,6 +21,7 @@ __all__ = [
     "Estimator",
     "binned_information",
     "check_plane_estimator",
+    "data_processing_gap",
     "find_estimator",
     "input_information",
     "kde_information",

@@ -23,6 +23,8 @@ class Cells(NamedTuple):
     label: Tensor  # (joint cells,)
     cell: Tensor  # (joint cells,), which cell of T
     counts: Tensor  # (cells,)
+    num_labels: int
+    num_samples: int
 
 
 @functools.lru_cache(maxsize=8)
@@ -85,7 +87,7 @@ def count_cells(keys: Tensor, labels: Tensor, num_labels: int) -> Cells:
     joint, joint_counts = torch.unique_consecutive(packed, return_counts=True)
     values, cell = torch.unique_consecutive(joint >> bits, return_inverse=True)
     counts = torch.zeros_like(values).scatter_add_(0, cell, joint_counts)
-    return Cells(joint_counts, joint & ((1 << bits) - 1), cell, counts)
+    return Cells(joint_counts, joint & ((1 << bits) - 1), cell, counts, num_labels, keys.shape[0])
 
 
 def cell_numbers(keys: Tensor) -> Tensor:

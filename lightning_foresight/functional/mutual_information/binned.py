@@ -9,11 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._checks import check_base, check_choice, check_int, check_range, fail
+from lightning_foresight.functional._checks import (
+    check_base,
+    check_choice,
+    check_int,
+    check_range,
+    check_same_length,
+    fail,
+)
 from lightning_foresight.functional.discrete_entropy import CORRECTIONS, entropy_of_counts
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
-from lightning_foresight.functional.mutual_information._cells import cell_numbers, count_cells, row_keys
+from lightning_foresight.functional.mutual_information._cells import Cells, cell_numbers, count_cells, row_keys
 
 _OWNER = "binned"
 DEFAULT_BINS = 30
@@ -135,9 +142,11 @@ def binned_information(
         labels, num_labels = torch.zeros(n, dtype=torch.int64, device=rows.device), 1
     else:
         labels, num_labels = as_labels(_OWNER, "labels", labels, n)
-    keys = row_keys(rows, binning(rows, bin_width, bins, range, edges, equal_mass))
+    codes = binning(rows, bin_width, bins, range, edges, equal_mass)
     method = f"binned ({correction}, {_name(bin_width, bins, edges, equal_mass)})"
-    return _from_keys(keys, labels.to(rows.device), num_labels, correction, base, method)
+    num_cells = _possible_cells(rows, codes) if correction == "nsb" else None
+    cells = count_cells(row_keys(rows, codes), labels.to(rows.device), num_labels)
+    return _informations(cells, (num_cells, num_labels), correction, base, method)
 
 
 def binned_pair(x: Tensor, y: Tensor, *, base: float = 2, correction: str = "none", **options: Any) -> Estimate:
@@ -145,19 +154,31 @@ def binned_pair(x: Tensor, y: Tensor, *, base: float = 2, correction: str = "non
     check_base(_OWNER, base)
     check_binning(correction=correction, **options)
     x_rows, y_rows = as_rows(_OWNER, "x", x), as_rows(_OWNER, "y", y)
-    x_keys, y_keys = (row_keys(rows, binning(rows, **options)) for rows in (x_rows, y_rows))
+    check_same_length(_OWNER, "x", x_rows, "y", y_rows)
+    x_codes, y_codes = binning(x_rows, **options), binning(y_rows, **options)
+    y_numbers = cell_numbers(row_keys(y_rows, y_codes))
+    cells = count_cells(row_keys(x_rows, x_codes), y_numbers, int(y_numbers.max()) + 1)
+    possible: tuple[float | None, float | None] = (None, None)
+    if correction == "nsb":
+        possible = _possible_cells(x_rows, x_codes), _possible_cells(y_rows, y_codes)
     method = f"binned ({correction}, {_name(**{k: v for k, v in options.items() if k != 'range'})})"
-    y_cells = cell_numbers(y_keys)
-    return _from_keys(x_keys, y_cells, int(y_cells.max()) + 1, correction, base, method)[1]
+    return _informations(cells, possible, correction, base, method)[1]
 
 
-def _from_keys(
-    keys: Tensor, labels: Tensor, num_labels: int, correction: str, base: float, method: str
+def _possible_cells(rows: Tensor, codes: Callable[[Tensor], Tensor]) -> float:
+    """How many cells there are in the range of the units, for the correction that has to know."""
+    low, high = codes(torch.stack(torch.aminmax(rows))).tolist()
+    return math.exp(min(rows.shape[1] * math.log(high - low + 1), 300.0))
+
+
+def _informations(
+    cells: Cells, possible: tuple[float | None, float | None], correction: str, base: float, method: str
 ) -> tuple[Estimate, Estimate]:
-    n, nats = keys.shape[0], math.log(base)
-    cells = count_cells(keys, labels, num_labels)
+    """H(T) and I(T;Y) from the counts; ``possible`` are the numbers of cells that T and Y could fill, for NSB."""
+    nats = math.log(base)
     counts, joint_counts = cells.counts.double(), cells.joint_counts.double()
-    label_counts = counts.new_zeros(num_labels).index_add_(0, cells.label, joint_counts)
+    n = cells.num_samples
+    label_counts = counts.new_zeros(cells.num_labels).index_add_(0, cells.label, joint_counts)
     surprisal = math.log(n) - counts.log()
     pointwise = joint_counts.log().add_(surprisal.index_select(0, cells.cell))
     pointwise -= label_counts.log().index_select(0, cells.label)
@@ -166,8 +187,12 @@ def _from_keys(
     i_ty_error = (joint_counts @ (pointwise - i_ty).square_()).sqrt() / n
     saturation, i_xt = (h_t / math.log(n)).clamp(0, 1), h_t
     if correction != "none":
+        t_cells, y_cells = possible
+        ty_cells = None if t_cells is None or y_cells is None else t_cells * y_cells
+        label_counts = label_counts[label_counts > 0]
         i_xt, h_y, h_ty = (
-            entropy_of_counts(each, correction, math.e).value for each in (counts, label_counts, joint_counts)
+            entropy_of_counts(each, correction, math.e, num_cells).value
+            for each, num_cells in ((counts, t_cells), (label_counts, y_cells), (joint_counts, ty_cells))
         )
         i_ty = i_xt + h_y - h_ty
 

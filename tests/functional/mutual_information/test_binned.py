@@ -8,7 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_foresight.functional import input_information, label_information, mutual_information, plane_information
+from lightning_foresight.functional import (
+    discrete_entropy,
+    input_information,
+    label_information,
+    mutual_information,
+    plane_information,
+)
 from lightning_foresight.functional.mutual_information import _cells
 from tests.reference.information import TishbyPlane, counted_plane
 
@@ -177,3 +183,16 @@ def test_bad_input_is_named_with_what_would_do(call, message: str) -> None:
     activations, labels = random_layer(0, n=10)
     with pytest.raises(ValueError, match=message):
         call(activations, labels)
+
+
+def test_nsb_takes_the_cells_of_the_range_as_possible() -> None:
+    x = torch.tensor([0, 1, 2, 3]).repeat(5).unsqueeze(1)
+    y = torch.tensor([0, 1]).repeat(10)
+    counts = [torch.full((4,), 5), torch.full((2,), 10), torch.tensor([5, 0, 0, 5, 5, 0, 0, 5])]
+    h_x, h_y, h_xy = (discrete_entropy(each, "nsb").value.item() for each in counts)
+    i_xt, i_ty = plane_information(x, y, correction="nsb")
+    assert i_xt.value.item() == pytest.approx(h_x)
+    assert i_ty.value.item() == pytest.approx(h_x + h_y - h_xy)
+    assert mutual_information(x, y, estimator="binned", correction="nsb").value.item() == pytest.approx(
+        h_x + h_y - h_xy
+    )
