@@ -49,7 +49,7 @@ class GradientNoiseScaleCallback(ForesightCallback):
 
     Logged metrics:
         - ``gns/b_simple`` with ``gns/b_simple_lower`` and ``gns/b_simple_upper``, Fieller's interval. Where noise hides
-          the gradient an end is infinite: it is in the history, not in the logger.
+          the gradient an end is infinite.
         - ``gns/trace_sigma`` and ``gns/grad_sq_norm``, the parts, with intervals.
         - ``gns/batch_size``, the examples of the latest step, all micro-batches and devices together.
         - ``gns/b_simple/<group>`` for the groups of ``groups``; ``gns/b_simple/optimizer_<i>`` instead of
@@ -185,7 +185,7 @@ class GradientNoiseScaleCallback(ForesightCallback):
 
     def _refuse(self, trainer: Trainer) -> None:
         strategy = type(trainer.strategy).__name__
-        if not trainer.optimizers:
+        if all(type(optimizer).__name__ == "_MockOptimizer" for optimizer in trainer.optimizers):
             raise ValueError(f"{self.name}: the run has no optimizer, so there are no gradients to measure.")
         if any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in trainer.optimizers):
             raise ValueError(

@@ -83,7 +83,7 @@ class GradientWindow:
             pass was looked at, as when ``training_step`` returned ``None``.
 
         Raises:
-            ValueError: If two backward passes of the window came from one batch.
+            ValueError: If two backward passes of the window came from one batch, or a split did not reach a parameter.
         """
         micro_batches, self.micro_batches = self.micro_batches, []
         seen = [micro for micro in micro_batches if micro.norms is not None]
@@ -104,6 +104,8 @@ class GradientWindow:
             square = square * (seen[0].size ** 2 / (seen[0].size // 2 * 2))
         # Only what the hooks saw: a parameter that was unfrozen in between has a gradient and no hook yet.
         known = dict.fromkeys(index for micro in seen if micro.norms is not None for index in micro.norms.indices)
+        if seen[0].split:
+            self._check_reached(known)
         accumulated = accumulated_norms(self.parameters, known)
         if accumulated is None:
             return None
@@ -111,6 +113,15 @@ class GradientWindow:
         mean_square = self._by_group(accumulated) * (divisor / count) ** 2
         inverse_size = mean_square.new_full((1,), sum(1 / micro.size for micro in micro_batches) / count)
         return torch.cat([square, mean_square, inverse_size])
+
+    def _check_reached(self, known: Iterable[int]) -> None:
+        unreached = [index for index in self.members.difference(known) if self.parameters[index].grad is not None]
+        if unreached:
+            raise ValueError(
+                f"{len(unreached)} of {len(self.members)} parameters have a gradient that the signed split did not "
+                "reach: reentrant activation checkpointing hides them from torch.autograd.grad. Pass "
+                "use_reentrant=False to checkpoint, or measure by accumulate_grad_batches of 2 or more."
+            )
 
     def _by_group(self, norms: GradientNorms) -> Tensor:
         if norms.indices not in self._rows:

@@ -1,0 +1,312 @@
+"""GradientNoiseScaleCallback against exact per-example gradients, and what it refuses."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader
+
+from lightning_foresight.callbacks import GradientNoiseScaleCallback
+from lightning_foresight.functional import exact_noise_scale
+from lightning_foresight.probes.gradient_split import balanced_signs
+from lightning_foresight.schedule import LogSchedule
+from tests.contract.cases import assert_same_run
+from tests.reference.noise_runs import Observed, fit, loader
+
+
+class Frozen(Observed):
+    """Learning rate 0: the truth stays the same at every step."""
+
+    optimizer = staticmethod(lambda parameters: torch.optim.SGD(parameters, lr=0.0))
+
+    def observe(self, losses, loss):
+        pass
+
+
+class SmallTransformer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(6, 8)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.block(self.embedding((x > 0).long() + torch.arange(6) // 3 * 2)).mean(1))
+
+
+NETWORKS = {
+    "mlp": lambda: nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)),
+    "cnn": lambda: nn.Sequential(
+        nn.Unflatten(1, (1, 6)), nn.Conv1d(1, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)
+    ),
+    "transformer": SmallTransformer,
+}
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_frozen_weights_give_the_exact_noise_scale_within_three_standard_errors(name, accumulate):
+    torch.manual_seed(2)
+    model = Frozen(NETWORKS[name]())
+    dataset = loader(samples=256).dataset
+    data = DataLoader(dataset, batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(3))
+    callback = GradientNoiseScaleCallback(decay=1.0, every_n_steps=1)
+    fit(model, callback, data=data, max_epochs=4 * accumulate)
+    exact = exact_noise_scale(model.net, F.cross_entropy, *dataset.tensors)
+    last = callback.history.last()
+    for key, truth in zip(("trace_sigma", "grad_sq_norm"), exact[1:], strict=True):
+        row = last[f"gns/{key}"]
+        error = (row.upper - row.lower) / 2 / 1.959964
+        assert abs(row.value - float(truth.value)) < 3 * error
+        assert error < 0.2 * float(truth.value)  # the test would notice a wrong factor
+    row = last["gns/b_simple"]
+    assert row.value == pytest.approx(float(exact.b_simple.value), rel=0.5)
+    assert row.lower < row.value < row.upper
+
+
+def fresh(model_class):
+    torch.manual_seed(0)
+    return model_class()
+
+
+def test_groups_are_measured_apart_and_add_up():
+    everything = GradientNoiseScaleCallback(decay=1.0, groups="layers")
+    parts = [
+        GradientNoiseScaleCallback(decay=1.0, layers=layer, prefix=f"gns_{layer[-1]}") for layer in ("net.0", "net.2")
+    ]
+    fit(Observed(), [everything, *parts], accumulate_grad_batches=2)
+    last = everything.history.last()
+    for key in ("trace_sigma", "grad_sq_norm"):
+        total = sum(part.history.last()[f"{part.prefix}/{key}"].value for part in parts)
+        assert last[f"gns/{key}"].value == pytest.approx(total, rel=1e-5)
+    for part, layer in zip(parts, ("net.0", "net.2"), strict=True):
+        assert last[f"gns/b_simple/{layer}"].value == pytest.approx(
+            part.history.last()[f"{part.prefix}/b_simple"].value
+        )
+
+
+def test_decay_forgets_the_beginning():
+    whole, recent = GradientNoiseScaleCallback(decay=1.0), GradientNoiseScaleCallback(decay=0.5, prefix="recent")
+    model = Observed()
+    fit(model, [whole, recent], accumulate_grad_batches=2, max_epochs=3)
+    weights = torch.tensor([0.5 ** (len(model.noise) - 1 - i) for i in range(len(model.noise))])
+    expected = (weights * torch.tensor(model.noise)).sum() / weights.sum()
+    assert recent.history.last()["recent/trace_sigma"].value == pytest.approx(float(expected), rel=1e-5)
+    assert recent.history.last()["recent/b_simple"].num_samples == 3
+    assert whole.history.last()["gns/b_simple"].num_samples == len(model.noise)
+
+
+def test_reports_come_at_logging_steps_and_at_the_end_of_epochs():
+    callback = GradientNoiseScaleCallback()
+    fit(Observed(), callback, accumulate_grad_batches=2, log_every_n_steps=2)
+    assert [row.step for row in callback.history["gns/b_simple"]] == [1, 2, 3, 5]
+    assert [row.value for row in callback.history["gns/batch_size"]] == pytest.approx(
+        [16, 10.6667, 16, 10.6667], rel=1e-4
+    )
+
+
+def test_split_is_paced_by_its_budget_and_starts_at_once():
+    callback = GradientNoiseScaleCallback(budget=0.1)  # two thirds of a step at every 7th
+    fit(Observed(), callback, max_epochs=4)
+    assert callback.history.last()["gns/b_simple"].num_samples == 4  # steps 1, 7, 14 and 21 of 24
+
+
+@pytest.mark.parametrize("schedule", [LogSchedule(8, 4, unit="steps"), LogSchedule(3, 2)])
+def test_a_schedule_says_which_steps_or_epochs_are_observed(schedule):
+    callback = GradientNoiseScaleCallback(schedule=schedule, decay=1.0)
+    fit(Observed(), callback, max_epochs=3)
+    expected = {"steps": 4, "epochs": 12}[schedule.unit]
+    assert callback.history.last()["gns/b_simple"].num_samples == expected
+
+
+class GAN(pl.LightningModule):
+    """Two optimizers; the generator's backward pass leaves gradients on the discriminator, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.generator, self.discriminator = nn.Linear(2, 6), nn.Linear(6, 1)
+        self.seen = {"generator": [], "discriminator": []}
+
+    def training_step(self, batch, batch_idx):
+        for_generator, for_discriminator = self.optimizers()
+        real, size = batch[0], len(batch[0])
+        fake = self.generator(torch.randn(size, 2))
+        losses = -F.logsigmoid(self.discriminator(fake)).squeeze(1)
+        self.step(for_generator, "generator", losses)
+        losses = (F.softplus(self.discriminator(fake.detach())) + F.softplus(-self.discriminator(real))).squeeze(1)
+        self.step(for_discriminator, "discriminator", losses)
+
+    def step(self, optimizer, name, losses):
+        optimizer.zero_grad()
+        signs = balanced_signs(len(losses), torch.Generator().manual_seed(self.trainer.global_step))
+        parameters = list(getattr(self, name).parameters())
+        gradients = torch.autograd.grad((signs * losses).mean(), parameters, retain_graph=True)
+        noise = sum(g.double().square().sum() for g in gradients) * len(losses) ** 2 / (len(losses) // 2 * 2)
+        self.seen[name].append(float(noise))
+        self.manual_backward(losses.mean())
+        optimizer.step()
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD(part.parameters(), lr=0.1) for part in (self.generator, self.discriminator)]
+
+
+def test_each_optimizer_has_a_noise_scale_of_its_own():
+    model, callback = GAN(), GradientNoiseScaleCallback(decay=1.0, every_n_steps=1)
+    fit(model, callback)
+    assert callback.num_failures == 0
+    last = callback.history.last()
+    assert "gns/b_simple" not in last
+    for number, name in enumerate(("generator", "discriminator")):
+        assert last[f"gns/b_simple/optimizer_{number}"].num_samples == 12
+        truth = torch.tensor(model.seen[name]).mean()
+        assert last[f"gns/trace_sigma/optimizer_{number}"].value == pytest.approx(float(truth), rel=1e-5)
+
+
+class TwoLosses(Observed):
+    """Two backward passes on one batch before the step."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        losses = self.losses(batch)
+        self.manual_backward(losses.mean(), retain_graph=True)
+        self.manual_backward(losses.square().mean())
+        self.optimizers().step()
+        self.optimizers().zero_grad()
+
+
+def test_parts_of_one_loss_are_not_taken_for_micro_batches():
+    callback = GradientNoiseScaleCallback(method="micro_batches")
+    with pytest.warns(UserWarning, match="several backward passes on one batch; .* Add the parts of the loss before"):
+        watched = fit(fresh(TwoLosses), callback)
+    assert len(callback.history) == 0
+    assert_same_run(watched, fit(fresh(TwoLosses), []))
+
+
+class Compiled(Observed):
+    def __init__(self):
+        net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.GELU(), nn.Linear(8, 3))
+        super().__init__(torch.compile(net, backend="aot_eager"))
+
+    def observe(self, losses, loss):
+        pass
+
+
+class Reentrant(Compiled):
+    def __init__(self):
+        Observed.__init__(self)
+
+    def losses(self, batch):
+        hidden = torch.utils.checkpoint.checkpoint(self.net[:2], batch[0].requires_grad_(), use_reentrant=True)
+        return F.cross_entropy(self.net[2](hidden), batch[1], reduction="none")
+
+
+@pytest.mark.parametrize(
+    ("model", "advice"), [(Compiled, "donated_buffer = False"), (Reentrant, "2 of 4 parameters.*use_reentrant=False")]
+)
+def test_a_graph_that_cannot_be_passed_twice_is_refused_with_advice_and_the_run_goes_on(model, advice):
+    callback = GradientNoiseScaleCallback(method="split", every_n_steps=1)
+    with pytest.warns(UserWarning, match=advice):
+        watched = fit(fresh(model), callback)
+    assert callback.num_failures > 0
+    assert_same_run(watched, fit(fresh(model), []))
+
+
+def test_batches_of_one_are_refused_with_advice_and_the_run_goes_on():
+    callback = GradientNoiseScaleCallback()
+    with pytest.warns(UserWarning, match="signed split of a batch of 1: the noise of a gradient takes at least two"):
+        fit(Observed(), callback, data=loader(4, 1))
+    assert len(callback.history) == 0
+
+
+def test_batches_of_one_are_measured_under_accumulation():
+    model, callback = Observed(), GradientNoiseScaleCallback(decay=1.0)
+    fit(model, callback, data=loader(8, 1), accumulate_grad_batches=4)
+    assert callback.history.last()["gns/trace_sigma"].value == pytest.approx(
+        sum(model.noise) / len(model.noise), rel=1e-5
+    )
+
+
+class Lbfgs(Observed):
+    optimizer = staticmethod(lambda parameters: torch.optim.LBFGS(parameters))
+
+
+class NoOptimizer(Observed):
+    def configure_optimizers(self):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "text"),
+    [
+        (Lbfgs, {}, "LBFGS evaluates the gradient several times a step, each time at other weights"),
+        (NoOptimizer, {}, "the run has no optimizer"),
+        (
+            Observed,
+            {"method": "micro_batches"},
+            "expected more than one micro-batch a step: accumulate_grad_batches of 2",
+        ),
+        (
+            Observed,
+            {"layers": "net.9"},
+            r"layers='net.9'\): no parameter matches. Layers with parameters: net.0, net.2",
+        ),
+        (Observed, {"groups": {"head": "fc"}}, r"group 'head'='fc'\): no parameter matches"),
+    ],
+)
+def test_what_cannot_be_measured_stops_the_run_before_it_starts(model, arguments, text):
+    with pytest.raises(ValueError, match=text), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit(model(), GradientNoiseScaleCallback(**arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"method": "exact"}, r"\(method='exact'\): expected one of 'auto', 'micro_batches', 'split'"),
+        ({"decay": 1.5}, r"\(decay=1.5\): expected a factor in \(0, 1\]"),
+        ({"confidence": 95}, r"\(confidence=95\): expected a probability between 0 and 1"),
+        ({"budget": 0}, r"\(budget=0\): expected a positive share"),
+        ({"every_n_steps": 0}, r"\(every_n_steps=0\): expected an integer of at least 1"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments, text):
+    with pytest.raises(ValueError, match=text):
+        GradientNoiseScaleCallback(**arguments)
+
+
+def test_a_second_fit_of_the_same_trainer_goes_on_with_the_moments():
+    model, callback = Observed(), GradientNoiseScaleCallback(decay=1.0)
+    trainer = fit(model, callback, accumulate_grad_batches=2)
+    trainer.fit_loop.max_epochs = 4
+    trainer.fit(model, loader())
+    assert callback.history.last()["gns/b_simple"].num_samples == len(model.noise) == 12
+
+
+def test_the_figure_shows_the_noise_scale_beside_the_batch_size():
+    callback = GradientNoiseScaleCallback(groups="layers")
+    with pytest.raises(ValueError, match="nothing has been measured"):
+        callback.plot()
+    fit(Observed(), callback, accumulate_grad_batches=2, max_epochs=4)
+    (axes,) = callback.plot().axes
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert {"batch size", "net.0", "net.2"} <= set(labels)
+    (line,) = [line for line in axes.lines if line.get_label() == "batch size"]
+    assert list(line.get_ydata()) == [row.value for row in callback.history["gns/batch_size"]]
+
+
+def test_one_observation_has_a_value_and_an_unbounded_interval():
+    callback = GradientNoiseScaleCallback(log_figures=False)
+    fit(Observed(), callback, accumulate_grad_batches=6, max_epochs=1)
+    row = callback.history.last()["gns/b_simple"]
+    assert math.isfinite(row.value)
+    assert (row.lower, row.upper) == (-math.inf, math.inf)
