@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
-from lightning_foresight.callbacks._samples import run_samples
-from lightning_foresight.functional._checks import check_int, describe, fail
-from lightning_foresight.functional.entropy import entropy
+from lightning_foresight.callbacks._plane_samples import PlaneSamples, TargetRules, default_layers, has_output
+from lightning_foresight.functional._checks import check_choice, check_int
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.functional.mutual_information import (
     check_plane_estimator,
+    data_processing_gap,
+    find_estimator,
     input_information,
+    label_information,
+    mutual_information,
     plane_information,
 )
-from lightning_foresight.probes.activations import capture_activations
+from lightning_foresight.probes.activations import REDUCTIONS, capture_activations
 from lightning_foresight.probes.isolation import undisturbed
 from lightning_foresight.probes.layers import LayerSpec, select_layers
-from lightning_foresight.probes.samples import batch_length, split_batch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,22 +36,32 @@ class InfoPlaneCallback(ForesightCallback):
 
     For a deterministic layer with continuous activations I(X;T) is infinite; what a finite value shows is the geometry
     of the activations at the resolution of the estimator: a bin width, or the variance of added noise. Look at
-    ``saturation`` first: near 1, I(X;T) is log2 of the number of samples and says nothing about the layer.
+    ``saturation`` first: near 1, I(X;T) is log2 of the number of samples and says nothing about the layer. Look at
+    ``I_TY_null`` second: what the same estimator reads for shuffled labels, where the truth is 0.
 
     Logged metrics:
         - ``info_plane/<layer>/I_XT`` with ``_lower`` and ``_upper``: information about the input, in bits.
-        - ``info_plane/<layer>/I_TY`` with ``_lower`` and ``_upper``: information about the target, in bits.
+        - ``info_plane/<layer>/I_TY`` with ``_lower`` and ``_upper``: information about the target, in bits;
+          ``I_TY_<name>`` for several targets.
+        - ``info_plane/<layer>/I_TY_null``: the same for shuffled labels.
         - ``info_plane/<layer>/saturation``: I(X;T) over its largest possible value, in [0, 1].
+        - ``info_plane/<layer>/I_TT`` (with ``adjacent``): information between a layer and the next one, and
+          ``info_plane/data_processing_gap``: the largest rise of I(X;T) from one layer to the next, which no chain of
+          layers can have, so that it measures the estimator's error.
         - figure ``info_plane/plane``.
 
     Args:
-        estimator: ``"binned"`` (options ``bins``, ``bin_width``, ``correction``) or ``"kde"`` (``noise_variance``,
-            ``bound``); see :func:`~lightning_foresight.functional.input_information`.
+        estimator: A name, such as ``"binned"`` (options ``bins``, ``bin_width``, ``correction``) or ``"kde"``
+            (``noise_variance``, ``bound``); see :func:`~lightning_foresight.functional.input_information`.
         options: Options of the estimator, as a mapping.
         dataloader: Where the samples come from: ``"val"``, ``"train"``, a DataLoader, or tensors ``(inputs, targets)``.
         num_samples: How many samples; the same ones for the whole run.
-        targets: Targets of a batch, as a function ``batch -> integer labels``; by default the second entry of a tuple,
-            or ``label``, ``labels``, ``target``, ``targets`` or ``y`` of a mapping.
+        targets: Targets of a batch, as a function ``batch -> integer labels``, or several by name; by default the
+            second entry of a tuple, or ``label``, ``labels``, ``target``, ``targets`` or ``y`` of a mapping.
+        reduce: How an activation becomes a row of features: ``"flatten"``, ``"mean_tokens"`` or ``"last_token"``
+            (samples, tokens, features), ``"mean_pixels"`` (samples, channels, ...), or a function.
+        null: Measure I(T;Y) of shuffled labels, too.
+        adjacent: Measure the information between adjacent layers, too.
         layers: Which outputs to watch; by default those of activation modules and of the last layer with weights.
         every_n_epochs: See :class:`ForesightCallback`, as for all further arguments.
         every_n_steps: See :class:`ForesightCallback`.
@@ -62,7 +73,8 @@ class InfoPlaneCallback(ForesightCallback):
         seed: See :class:`ForesightCallback`.
 
     Raises:
-        ValueError: For an unknown estimator, option or layer, fewer than two samples, or targets that are no labels.
+        ValueError: For an unknown estimator, option, reduction or layer, fewer than two samples, or targets that are
+            no labels.
 
     Example:
         >>> from lightning_foresight import InfoPlaneCallback
@@ -80,7 +92,10 @@ class InfoPlaneCallback(ForesightCallback):
         options: dict[str, Any] | None = None,
         dataloader: Any = "val",
         num_samples: int = 2000,
-        targets: Callable[[Any], Tensor] | None = None,
+        targets: TargetRules = None,
+        reduce: str | Callable[[Tensor], Tensor] = "flatten",
+        null: bool = True,
+        adjacent: bool = False,
         layers: LayerSpec | None = None,
         every_n_epochs: int | None = 1,
         every_n_steps: int | None = None,
@@ -103,113 +118,105 @@ class InfoPlaneCallback(ForesightCallback):
             seed=seed,
         )
         check_int(self.name, "num_samples", num_samples, minimum=2)
+        if not callable(reduce):
+            check_choice(self.name, "reduce", reduce, REDUCTIONS)
         self.options = dict(options or {})
         check_plane_estimator(self.name, estimator, self.options)
+        if adjacent:
+            find_estimator(self.name, estimator, "pair", self.options)
         self.estimator = estimator
         self.dataloader = dataloader
         self.num_samples = num_samples
         self.targets = targets
+        self.reduce = reduce if callable(reduce) else REDUCTIONS[reduce]
+        self.null = null
+        self.adjacent = adjacent
         self._modules: dict[str, nn.Module] = {}
-        self._batches: list[Any] = []
-        self._labels: Tensor | None = None
-        self._limits: tuple[float, float | None] | None = None  # log2 n and H(Y), for the figure
+        self._samples = PlaneSamples()
 
     def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose the layers and fix the samples."""
         self._modules = select_layers(
-            pl_module, self.layers, measurable=_has_output, default=_default_layers(pl_module), owner=self.name
+            pl_module, self.layers, measurable=has_output, default=default_layers(pl_module), owner=self.name
         )
-        self._batches = run_samples(
-            trainer, pl_module, self.dataloader, self.num_samples, seed=self.seed, owner=self.name
+        self._samples = PlaneSamples.draw(
+            trainer, pl_module, self.dataloader, self.num_samples, self.targets, seed=self.seed, owner=self.name
         )
-        count = sum(batch_length(split_batch(batch)[0]) for batch in self._batches)
-        if count < 2:
-            fail(
-                self.name,
-                "dataloader",
-                f"{count} sample",
-                "expected at least 2 samples; pass a loader that holds more.",
-            )
-        self._labels = self._collect_labels(count)
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
-        """Run the model on the samples and estimate both informations of every layer."""
-        activations = self._activations(trainer, pl_module)
-        measured: dict[str, Estimate | Tensor] = {}
+        """Run the model on the samples and estimate the informations of every layer."""
+        with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
+            captured = capture_activations(
+                self._modules, self._samples.batches, lambda batch: self.run_model(pl_module, batch), self.reduce
+            )
+        activations = {layer: activation.float() for layer, activation in captured.items()}
+        measured: dict[str | Sequence[str], Estimate | Tensor] = {}
         for layer, activation in activations.items():
-            if self._labels is None:
-                about_input = input_information(activation, estimator=self.estimator, **self.options)
-            else:
-                about_input, about_target = plane_information(
-                    activation, self._labels, estimator=self.estimator, **self.options
-                )
-                measured[f"{layer}/I_TY"] = about_target
-            measured[f"{layer}/I_XT"] = about_input
-            measured[f"{layer}/saturation"] = about_input.saturation
+            for key, value in self._estimate(activation).items():
+                measured[f"{layer}/{key}"] = value
+        if self.adjacent:
+            measured.update(self._estimate_chain(activations, measured))
         return measured
 
     def bands(self) -> Sequence[str]:
         """Both informations of every layer."""
-        kinds = ("I_XT", "I_TY") if self._labels is not None else ("I_XT",)
+        kinds = ["I_XT", *(f"I_TY{suffix}" for suffix in self._samples.labels)]
         return [f"{layer}/{kind}" for layer in self._modules for kind in kinds]
 
     def figures(self) -> Mapping[str, Figure]:
-        """Draw the plane; curves of I(X;T) where there are no targets."""
+        """Draw the plane of every target; curves of I(X;T) where there are none."""
         from lightning_foresight.plotting._paths import plane_paths
         from lightning_foresight.plotting.curves import curves
         from lightning_foresight.plotting.information_plane import information_plane
 
         table = self.history.to_dict()
-        paths = plane_paths(table, self.prefix, x="I_XT", y="I_TY")
-        if paths:
-            limits = self._limits or (None, None)
-            return {
-                "plane": information_plane(
-                    paths, input_limit=limits[0], label_limit=limits[1], estimator=self.estimator
+        figures = {}
+        for suffix in self._samples.label_limits or ("",):
+            paths = plane_paths(table, self.prefix, x="I_XT", y=f"I_TY{suffix}")
+            if paths:
+                figures[f"plane{suffix}"] = information_plane(
+                    paths,
+                    nulls=plane_paths(table, self.prefix, x="I_XT", y=f"I_TY{suffix}_null"),
+                    input_limit=self._samples.input_limit,
+                    label_limit=self._samples.label_limits.get(suffix),
+                    estimator=self.estimator,
                 )
-            }
         lines = {key.split("/")[1]: self.history[key] for key in table if key.endswith("/I_XT")}
-        return {"I_XT": curves(lines, ylabel="I(X;T) in bits")} if lines else {}
+        if not figures and lines:
+            figures["I_XT"] = curves(lines, ylabel="I(X;T) in bits")
+        return figures
 
     def release(self) -> None:
-        """Drop the samples."""
-        self._batches, self._labels, self._modules = [], None, {}
+        """Drop the samples; what the figure needs of them stays."""
+        self._modules = {}
+        self._samples = self._samples.without_data()
 
-    def _activations(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Tensor]:
-        with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
-            captured = capture_activations(self._modules, self._batches, lambda batch: self.run_model(pl_module, batch))
-        return {layer: activation.float() for layer, activation in captured.items()}
+    def _estimate(self, activation: Tensor) -> dict[str, Estimate | Tensor]:
+        how: dict[str, Any] = {"estimator": self.estimator, **self.options}
+        measured: dict[str, Estimate | Tensor] = {}
+        about_input = None
+        for suffix, labels in self._samples.labels.items():
+            if about_input is None:
+                about_input, about_label = plane_information(activation, labels, **how)
+            else:
+                about_label = label_information(activation, labels, **how)
+            measured[f"I_TY{suffix}"] = about_label
+            if self.null:
+                shuffled = labels[self._samples.shuffle]
+                # A value to compare with, not an estimate of anything: it has no interval of its own.
+                measured[f"I_TY{suffix}_null"] = label_information(activation, shuffled, **how).value
+        if about_input is None:
+            about_input = input_information(activation, **how)
+        return measured | {"I_XT": about_input, "saturation": about_input.saturation}
 
-    def _collect_labels(self, count: int) -> Tensor | None:
-        pieces = [self.targets(batch) if self.targets else split_batch(batch)[1] for batch in self._batches]
-        if any(piece is None for piece in pieces):
-            rank_zero_info(
-                f"{self.name}: the batches hold no targets, so I(T;Y) is not measured. Pass targets=function."
+    def _estimate_chain(
+        self, activations: Mapping[str, Tensor], measured: Mapping[Any, Any]
+    ) -> dict[str, Estimate | Tensor]:
+        chain = list(activations.items())
+        between: dict[str, Estimate | Tensor] = {}
+        for (layer, activation), (_, following) in pairwise(chain):
+            between[f"{layer}/I_TT"] = mutual_information(
+                activation, following, estimator=self.estimator, **self.options
             )
-            return None
-        labels = torch.cat([torch.as_tensor(piece) for piece in pieces])
-        if labels.is_floating_point() or labels.is_complex() or labels.shape != (count,):
-            raise ValueError(
-                f"{self.name}(targets): got {describe(labels)} for {count} samples; expected one integer label each. "
-                "Pass targets=function that turns a batch into labels, for instance lambda batch: batch[1].argmax(1)."
-            )
-        counts = labels.unique(return_counts=True)[1].double()
-        self._limits = (math.log2(len(labels)), float(entropy(counts / counts.sum())))
-        return labels
-
-
-def _has_output(name: str, module: nn.Module) -> bool:
-    return name != "" and not isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict))
-
-
-def _default_layers(model: nn.Module) -> Callable[[str, nn.Module], bool]:
-    leaves = [module for module in model.modules() if next(module.children(), None) is None]
-    weighted = [module for module in leaves if any(p.ndim > 1 for p in module.parameters(recurse=False))]
-    activations = [
-        module
-        for module in leaves
-        if type(module).__module__ == "torch.nn.modules.activation" and not isinstance(module, nn.MultiheadAttention)
-    ]
-    # A model that calls its activations as functions is watched behind its weights instead.
-    chosen = {id(module) for module in ([*activations, *weighted[-1:]] if activations else weighted)}
-    return lambda name, module: id(module) in chosen
+        about_input = torch.stack([measured[f"{layer}/I_XT"].value for layer in activations])
+        return between | {"data_processing_gap": data_processing_gap(about_input)}

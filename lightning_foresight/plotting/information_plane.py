@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from lightning_foresight.plotting._paths import Path, draw_paths
-from lightning_foresight.plotting._style import new_figure
+from lightning_foresight.plotting._style import line_style, new_figure
 
 
 def information_plane(
     paths: Mapping[str, Path],
     *,
+    nulls: Mapping[str, Path] | None = None,
     input_limit: float | None = None,
     label_limit: float | None = None,
     estimator: str = "",
@@ -22,6 +23,7 @@ def information_plane(
 
     Args:
         paths: By layer, the epochs with I(X;T) as ``x`` and I(T;Y) as ``y``.
+        nulls: By layer, the same with I(T;Y) of shuffled labels as ``y``: what an estimate of nothing looks like.
         input_limit: Largest I(X;T) that the samples can express, log2 n; a line where the estimate is saturated.
         label_limit: Entropy of the labels, the largest possible I(T;Y).
         estimator: What was estimated, for the title.
@@ -36,6 +38,14 @@ def information_plane(
     """
     figure, (axes,) = new_figure()
     draw_paths(axes, paths)
+    for index, path in enumerate((nulls or {}).values()):
+        axes.plot(
+            path.x, path.y, ":x", color=line_style(index)["color"], markersize=4, linewidth=0.8, alpha=0.7, zorder=0
+        )
+    if nulls:
+        axes.plot([], [], ":x", color="grey", markersize=4, label="shuffled labels")
+        handles = [*axes.get_legend().legend_handles, axes.lines[-1]]  # type: ignore[union-attr]
+        axes.legend(handles=handles, title="layer", fontsize="small", framealpha=0.85, loc="best")
     if input_limit is not None:
         axes.axvline(input_limit, color="grey", linestyle="--", linewidth=1)
         axes.annotate(

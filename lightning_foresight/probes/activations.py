@@ -12,9 +12,22 @@ from torch import Tensor, nn
 
 from lightning_foresight.functional._trace import first_tensor
 
+Reduction = Callable[[Tensor], Tensor]
+
+# From an activation (samples, ...) to features (samples, features).
+REDUCTIONS: dict[str, Reduction] = {
+    "flatten": lambda activation: activation.flatten(1),
+    "mean_tokens": lambda activation: activation.mean(1) if activation.ndim > 2 else activation,
+    "last_token": lambda activation: activation[:, -1] if activation.ndim > 2 else activation,
+    "mean_pixels": lambda activation: activation.flatten(2).mean(2) if activation.ndim > 2 else activation,
+}
+
 
 def capture_activations(
-    modules: Mapping[str, nn.Module], batches: Iterable[Any], forward: Callable[[Any], Any]
+    modules: Mapping[str, nn.Module],
+    batches: Iterable[Any],
+    forward: Callable[[Any], Any],
+    reduce: Reduction = REDUCTIONS["flatten"],
 ) -> dict[str, Tensor]:
     """Run a model over batches and collect the outputs of some of its modules, one row a sample.
 
@@ -25,10 +38,11 @@ def capture_activations(
         modules: The modules to watch, by name.
         batches: What ``forward`` takes, one at a time.
         forward: Runs the model on one batch.
+        reduce: Turns an activation (samples, ...) into features; the result is flattened behind the batch axis.
 
     Returns:
-        By name, in order of execution, a tensor (samples, features) on the device of the activations, floating point,
-        flattened behind the batch axis. A second call of the same module within a forward pass is named ``name:2``.
+        By name, in order of execution, a floating-point tensor (samples, features) on the device of the activations. A
+        second call of the same module within a forward pass is named ``name:2``.
 
     Raises:
         ValueError: If a module is never called in a forward pass.
@@ -56,7 +70,7 @@ def capture_activations(
             if not activation.is_floating_point():
                 activation = activation.float()
             # A copy: the next module may work in place.
-            pieces.setdefault(unique, []).append(activation.flatten(1).clone())
+            pieces.setdefault(unique, []).append(reduce(activation).flatten(1).clone())
 
         return hook
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -82,7 +83,8 @@ def test_the_plane_shows_every_layer_and_both_limits():
     callback = InfoPlaneCallback(num_samples=32)
     fit(callback, max_epochs=2)
     axes = callback.plot().axes[0]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["net.2", "net.5", "net.6"]
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["net.2", "net.5", "net.6", "shuffled labels"]
     verticals = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "--"]
     assert verticals[0].get_xdata()[0] == pytest.approx(math.log2(32))
 
@@ -160,3 +162,69 @@ def test_a_missing_validation_loader_says_what_would_do():
     with pytest.raises(ValueError, match=r"dataloader='val'\): the Trainer has no such loader. Pass 'train'"):
         _without_validation(InfoPlaneCallback())
     _without_validation(InfoPlaneCallback(dataloader="train"))
+
+
+def test_the_null_is_the_estimate_for_shuffled_labels():
+    callback = InfoPlaneCallback(num_samples=NUM_SAMPLES, options={"bins": 30})
+    fit(callback, max_epochs=1)
+    last = callback.history.last()
+    # Saturated bins cannot tell real labels from shuffled ones: that is what the null is for.
+    assert last["info_plane/net.2/saturation"].value > 0.9
+    assert last["info_plane/net.2/I_TY_null"].value == pytest.approx(last["info_plane/net.2/I_TY"].value, abs=0.2)
+    coarse = InfoPlaneCallback(num_samples=NUM_SAMPLES, options={"bins": 2}, layers="net.6")
+    fit(coarse, max_epochs=8)
+    last = coarse.history.last()
+    assert last["info_plane/net.6/I_TY_null"].value < last["info_plane/net.6/I_TY"].value
+    assert "shuffled labels" in [text.get_text() for text in callback.plot().axes[0].get_legend().get_texts()]
+    silent = InfoPlaneCallback(null=False)
+    fit(silent, max_epochs=1)
+    assert not any(key.endswith("_null") for key in silent.history.keys())  # noqa: SIM118
+
+
+def test_several_targets_are_logged_by_name():
+    callback = InfoPlaneCallback(
+        targets={"class": lambda batch: batch[1], "sign": lambda batch: (batch[0][:, 0] > 0).long()}, layers="net.6"
+    )
+    fit(callback, max_epochs=1)
+    kinds = {key.rsplit("/", 1)[1] for key in callback.history.keys()}  # noqa: SIM118
+    assert kinds == {"I_XT", "saturation", "I_TY_class", "I_TY_sign", "I_TY_class_null", "I_TY_sign_null"}
+    assert list(callback.figures()) == ["plane_class", "plane_sign"]
+
+
+def test_adjacent_layers_are_compared_and_the_chain_is_checked():
+    callback = InfoPlaneCallback(adjacent=True, num_samples=NUM_SAMPLES, options={"bins": 3})
+    fit(callback, max_epochs=1)
+    last = {key: row.value for key, row in callback.history.last().items()}
+    assert {"info_plane/net.2/I_TT", "info_plane/net.5/I_TT"} <= last.keys()
+    assert "info_plane/net.6/I_TT" not in last
+    about_input = [last[f"info_plane/net.{layer}/I_XT"] for layer in (2, 5, 6)]
+    rises = [b - a for a, b in pairwise(about_input)]
+    assert last["info_plane/data_processing_gap"] == pytest.approx(max(0, *rises), abs=1e-9)
+    with pytest.raises(ValueError, match=r"InfoPlaneCallback\(estimator='kde'\): cannot answer this question"):
+        InfoPlaneCallback(estimator="kde", adjacent=True)
+
+
+def test_activations_are_reduced_as_asked():
+    class Tokens(TinyModel):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.head = nn.Linear(2, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(self.embed(x.reshape(-1, 3, 2)).tanh().mean(1))
+
+    inputs = tiny_data()[1].dataset.tensors[0]
+    for name, how in {
+        "flatten": lambda tokens: tokens.flatten(1),
+        "mean_tokens": lambda tokens: tokens.mean(1),
+        "last_token": lambda tokens: tokens[:, -1],
+        "mean_pixels": lambda tokens: tokens.mean(2),
+    }.items():
+        callback = InfoPlaneCallback(reduce=name, layers="embed", num_samples=NUM_SAMPLES, options={"bins": 3})
+        model = fit(callback, model=Tokens, max_epochs=1).model
+        with torch.no_grad():
+            tokens = model.embed(inputs.reshape(-1, 3, 2))
+        expected = input_information(how(tokens), estimator="binned", bins=3)
+        assert callback.history.last()["info_plane/embed/I_XT"].value == pytest.approx(float(expected.value), abs=1e-6)
+    with pytest.raises(ValueError, match=r"InfoPlaneCallback\(reduce='median'\): expected one of 'flatten'"):
+        InfoPlaneCallback(reduce="median")

@@ -1,0 +1,117 @@
+"""The samples, targets and layers of an information plane."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_info
+from torch import Tensor, nn
+
+from lightning_foresight.callbacks._samples import run_samples
+from lightning_foresight.functional._checks import describe, fail
+from lightning_foresight.functional.entropy import entropy
+from lightning_foresight.probes.samples import batch_length, split_batch
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
+
+TargetRule: TypeAlias = Callable[[Any], Tensor]
+TargetRules: TypeAlias = "TargetRule | dict[str, TargetRule] | None"
+
+
+class PlaneSamples(NamedTuple):
+    """What stays fixed for a run.
+
+    Attributes:
+        batches: Batches on the device.
+        labels: Integer labels of all samples by key suffix: ``""`` for a single target, ``"_<name>"`` for named ones.
+        shuffle: A permutation of the samples, for the null.
+        input_limit: log2 of the number of samples, the largest I(X;T) that they can express.
+        label_limits: Entropy of the labels by key suffix, the largest I(T;Y).
+    """
+
+    batches: list[Any] = []  # noqa: RUF012  (never changed)
+    labels: dict[str, Tensor] = {}  # noqa: RUF012
+    shuffle: Tensor = torch.empty(0)
+    input_limit: float | None = None
+    label_limits: dict[str, float] = {}  # noqa: RUF012
+
+    @classmethod
+    def draw(
+        cls,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        source: Any,
+        num_samples: int,
+        targets: TargetRules,
+        *,
+        seed: int,
+        owner: str,
+    ) -> PlaneSamples:
+        """Draw the samples once and collect their targets.
+
+        Raises:
+            ValueError: For fewer than two samples, or targets that are not one integer label each.
+        """
+        batches = run_samples(trainer, pl_module, source, num_samples, seed=seed, owner=owner)
+        count = sum(batch_length(split_batch(batch)[0]) for batch in batches)
+        if count < 2:
+            fail(owner, "dataloader", f"{count} sample", "expected at least 2 samples; pass a loader that holds more.")
+        labels = {
+            suffix: _check_labels(torch.cat([torch.as_tensor(piece) for piece in pieces]), count, owner)
+            for suffix, pieces in _collect(batches, targets, owner).items()
+        }
+        device = next((label.device for label in labels.values()), torch.device("cpu"))
+        shuffle = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(device)
+        limits = {suffix: _entropy_of(label) for suffix, label in labels.items()}
+        return cls(batches, labels, shuffle, math.log2(count), limits)
+
+    def without_data(self) -> PlaneSamples:
+        """Return the limits alone."""
+        return self._replace(batches=[], labels={}, shuffle=torch.empty(0))
+
+
+def _collect(batches: list[Any], targets: TargetRules, owner: str) -> dict[str, list[Any]]:
+    if isinstance(targets, Mapping):
+        return {f"_{name}": [rule(batch) for batch in batches] for name, rule in targets.items()}
+    pieces = [targets(batch) if targets else split_batch(batch)[1] for batch in batches]
+    if any(piece is None for piece in pieces):
+        rank_zero_info(f"{owner}: the batches hold no targets, so I(T;Y) is not measured. Pass targets=function.")
+        return {}
+    return {"": pieces}
+
+
+def _check_labels(labels: Tensor, count: int, owner: str) -> Tensor:
+    if labels.is_floating_point() or labels.is_complex() or labels.shape != (count,):
+        raise ValueError(
+            f"{owner}(targets): got {describe(labels)} for {count} samples; expected one integer label each. "
+            "Pass targets=function that turns a batch into labels, for instance lambda batch: batch[1].argmax(1)."
+        )
+    return labels
+
+
+def _entropy_of(labels: Tensor) -> float:
+    counts = labels.unique(return_counts=True)[1].cpu().double()
+    return float(entropy(counts / counts.sum()))
+
+
+def has_output(name: str, module: nn.Module) -> bool:
+    """Say whether a module's output can be watched."""
+    return name != "" and not isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict))
+
+
+def default_layers(model: nn.Module) -> Callable[[str, nn.Module], bool]:
+    """Return the rule for activation modules and the last layer with weights; all layers with weights without them."""
+    leaves = [module for module in model.modules() if next(module.children(), None) is None]
+    weighted = [module for module in leaves if any(p.ndim > 1 for p in module.parameters(recurse=False))]
+    activations = [
+        module
+        for module in leaves
+        if type(module).__module__ == "torch.nn.modules.activation" and not isinstance(module, nn.MultiheadAttention)
+    ]
+    # A model that calls its activations as functions is watched behind its weights instead.
+    chosen = {id(module) for module in ([*activations, *weighted[-1:]] if activations else weighted)}
+    return lambda name, module: id(module) in chosen
