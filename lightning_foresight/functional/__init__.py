@@ -3,6 +3,10 @@
 from lightning_foresight.functional._trace import LayerCall
 from lightning_foresight.functional.dependence import cka, distance_correlation, hsic, nhsic
 from lightning_foresight.functional.discrete_entropy import discrete_entropy
+from lightning_foresight.functional.effective_information.causal_coordinates import (
+    CausalCoordinates,
+    causal_coordinates,
+)
 from lightning_foresight.functional.effective_information.connectivity import connectivity_matrix
 from lightning_foresight.functional.effective_information.norms import lin_norm, sig_norm, soft_norm
 from lightning_foresight.functional.effective_information.parts import ei_parts
@@ -39,9 +43,11 @@ from lightning_foresight.functional.partial_information import (
     ShannonInvariantsResult,
     SxPIDResult,
     dual_total_correlation,
+    information_by_degree,
     joint_table,
     o_information,
     reing,
+    representational_complexity,
     s_information,
     shannon_invariants,
     subset_mutual_information,
@@ -52,6 +58,7 @@ from lightning_foresight.functional.partial_information import (
 __all__ = [
     "ESTIMATORS",
     "Atoms",
+    "CausalCoordinates",
     "Estimate",
     "JointRows",
     "LayerCall",
@@ -60,6 +67,7 @@ __all__ = [
     "ShannonInvariantsResult",
     "SxPIDResult",
     "WeightEI",
+    "causal_coordinates",
     "cka",
     "connectivity_matrix",
     "data_processing_gap",
@@ -73,6 +81,7 @@ __all__ = [
     "exact_noise_scale",
     "fieller_interval",
     "hsic",
+    "information_by_degree",
     "input_information",
     "joint_table",
     "label_information",
@@ -86,6 +95,7 @@ __all__ = [
     "per_example_sq_norms",
     "plane_information",
     "reing",
+    "representational_complexity",
     "s_information",
     "sensitivity",
     "shannon_invariants",

@@ -1,5 +1,9 @@
 """What the parts of a layer know of a target: apart, each alone, and only together."""
 
+from lightning_foresight.functional.partial_information.complexity import (
+    information_by_degree,
+    representational_complexity,
+)
 from lightning_foresight.functional.partial_information.joint_table import JointRows, joint_table
 from lightning_foresight.functional.partial_information.multivariate import (
     dual_total_correlation,
@@ -21,9 +25,11 @@ __all__ = [
     "ShannonInvariantsResult",
     "SxPIDResult",
     "dual_total_correlation",
+    "information_by_degree",
     "joint_table",
     "o_information",
     "reing",
+    "representational_complexity",
     "s_information",
     "shannon_invariants",
     "subset_mutual_information",

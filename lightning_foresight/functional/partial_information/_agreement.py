@@ -54,12 +54,22 @@ def agreement_weights(
     Returns:
         ``(2^n, rows)``, the first axis by the bit mask of the set.
     """
-    num_columns = columns.shape[1]
+    num_columns, num_rows = columns.shape[1], len(columns) if at is None else len(at)
+    track = weights.requires_grad
     at_least: list[Tensor] = [weights] * 2**num_columns
+    exactly = weights.new_empty(0 if track else 2**num_columns, num_rows)
     for mask, ids, size in subset_ids(columns, given):
-        at_least[mask] = group_sum(ids, size, weights)[ids if at is None else ids[at]]
-    exactly = torch.stack(at_least)
+        summed = group_sum(ids, size, weights)[ids if at is None else ids[at]]
+        if track:
+            at_least[mask] = summed
+        else:
+            exactly[mask] = summed
+    if track:
+        exactly = torch.stack(at_least)
     for column in range(num_columns):
-        pairs = exactly.view(-1, 2, 2**column, exactly.shape[-1])
-        exactly = torch.stack([pairs[:, 0] - pairs[:, 1], pairs[:, 1]], 1).view(exactly.shape)
+        pairs = exactly.view(-1, 2, 2**column, num_rows)
+        if track:
+            exactly = torch.stack([pairs[:, 0] - pairs[:, 1], pairs[:, 1]], 1).view(exactly.shape)
+        else:
+            pairs[:, 0] -= pairs[:, 1]
     return exactly
