@@ -13,15 +13,15 @@ from lightning_foresight.callbacks._base import ForesightCallback, Measured
 from lightning_foresight.callbacks._samples import example_batch
 from lightning_foresight.functional import (
     Estimate,
-    ei_parts,
-    sensitivity,
+    causal_coordinates,
+    effective_information,
     trace_weight_layers,
     weight_ei,
 )
 from lightning_foresight.functional._checks import check_choice, check_int, check_range, fail
 from lightning_foresight.functional._trace import LayerCall, first_tensor
+from lightning_foresight.functional.effective_information.causal_coordinates import has_exact_method
 from lightning_foresight.functional.effective_information.operators import has_rule
-from lightning_foresight.functional.effective_information.totals import layer_total
 from lightning_foresight.probes.isolation import undisturbed
 from lightning_foresight.probes.layers import LayerSpec, select_layers
 from lightning_foresight.probes.perturbation import PerturbedLayer, perturbable, perturbation_plan, with_fewer_outputs
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pytorch_lightning import LightningModule, Trainer
 
-MEASURES = ("weights", "parts", "sensitivity")
+MEASURES = ("weights", "parts", "sensitivity", "vector")
 
 
 class EICallback(ForesightCallback):
     r"""Log the effective information of a network's weights, and of its layers under perturbation.
 
     From the weights (``"weights"``), each layer is a bipartite graph of nodes; by perturbation (``"parts"``,
-    ``"sensitivity"``) the inputs of a layer are set to uniform noise and its outputs observed, through
+    ``"sensitivity"``, ``"vector"``) the inputs of a layer are set to uniform noise and its outputs observed, through
     the activation that follows. Parts and sensitivity are exact for affine layers with a monotone activation; a
     convolution is measured on one receptive field.
 
@@ -49,16 +49,18 @@ class EICallback(ForesightCallback):
         - ``ei/<layer>/parts``: :math:`EI_{parts} = \sum_{ij} I(x_i; y_j)`.
         - ``ei/<layer>/sensitivity``: the same with one input perturbed at a time, the others at 0.
         - ``ei/<layer>/degeneracy``: sensitivity minus parts, when both are measured.
+        - ``ei/<layer>/vector``: :math:`I(X; Y)` of whole input and output vectors.
         - figures ``ei/causal_plane`` and ``ei/weights``.
 
     Args:
-        measures: Which of ``"weights"``, ``"parts"`` and ``"sensitivity"``.
+        measures: Which of ``"weights"``, ``"parts"``, ``"sensitivity"`` and ``"vector"``.
         norm: How out-weights become a distribution: ``"lin"``, ``"soft"`` or ``"sig"``.
         in_range: Range of the noise on the first layer's inputs; by default that of a batch of training data. Other
             layers take the range of the activation before them.
         in_bins: Number of bins of each input.
         out_bins: Number of bins of each output.
         method: ``"auto"``, ``"exact"`` or ``"sampled"``.
+        num_samples: Samples of noise where a layer has to be sampled; chosen by the estimator when ``None``.
         max_pairs: Largest number of (input, output) pairs of one layer that are measured; of larger layers a random
             choice of outputs, with a standard error.
         layers: Which layers; all that can be measured by default.
@@ -86,12 +88,13 @@ class EICallback(ForesightCallback):
     def __init__(
         self,
         *,
-        measures: Sequence[Literal["weights", "parts", "sensitivity"]] = ("weights", "parts", "sensitivity"),
+        measures: Sequence[Literal["weights", "parts", "sensitivity", "vector"]] = ("weights", "parts", "sensitivity"),
         norm: Literal["lin", "soft", "sig"] = "lin",
         in_range: tuple[float, float] | None = None,
         in_bins: int = 64,
         out_bins: int = 64,
         method: Literal["auto", "exact", "sampled"] = "auto",
+        num_samples: int | None = None,
         max_pairs: int = 16384,
         layers: LayerSpec | None = None,
         every_n_epochs: int | None = 1,
@@ -123,12 +126,15 @@ class EICallback(ForesightCallback):
         check_int(self.name, "in_bins", in_bins, minimum=2)
         check_int(self.name, "out_bins", out_bins, minimum=2)
         check_int(self.name, "max_pairs", max_pairs, minimum=1)
+        if num_samples is not None:
+            check_int(self.name, "num_samples", num_samples, minimum=2)
         self.measures = tuple(measures)
         self.norm = norm
         self.in_range = None if in_range is None else check_range(self.name, "in_range", in_range)
         self.in_bins = in_bins
         self.out_bins = out_bins
         self.method = method
+        self.num_samples = num_samples
         self.max_pairs = max_pairs
         self._calls: list[LayerCall] = []
         self._plan: list[PerturbedLayer] = []
@@ -168,11 +174,15 @@ class EICallback(ForesightCallback):
         return measured
 
     def bands(self) -> Sequence[str]:
-        """Pairs of large layers, of which a choice is measured."""
+        """Whatever is sampled: pairs of large layers, layers without an exact method, and vector EI."""
         bands = []
         for layer in self._plan:
-            kinds = [kind for kind in ("parts", "sensitivity") if kind in self.measures]
-            bands += [f"{layer.name}/{kind}" for kind in kinds if with_fewer_outputs(layer, self.max_pairs)[1] < 1]
+            exact = self.method != "sampled" and has_exact_method(layer.module, layer.activation)
+            if not exact or with_fewer_outputs(layer, self.max_pairs)[1] < 1:
+                kinds: list[str] = [kind for kind in ("parts", "sensitivity") if kind in self.measures]
+                kinds += ["degeneracy"] if len(kinds) == 2 else []
+                bands += [f"{layer.name}/{kind}" for kind in kinds]
+            bands += [f"{layer.name}/vector"] if "vector" in self.measures else []
         return bands
 
     def figures(self) -> Mapping[str, Figure]:
@@ -198,24 +208,34 @@ class EICallback(ForesightCallback):
 
     def _perturb(self, planned: PerturbedLayer) -> dict[str, Estimate | Tensor]:
         generator = torch.Generator(planned.device).manual_seed(self.seed)
-        layer, share = with_fewer_outputs(planned, self.max_pairs, generator)
-        question: dict[str, Any] = {
-            "in_range": layer.in_range,
-            "out_range": layer.out_range,
-            "in_bins": self.in_bins,
-            "out_bins": self.out_bins,
-            "method": self.method,
-        }
+        bins: dict[str, Any] = {"in_bins": self.in_bins, "out_bins": self.out_bins, "num_samples": self.num_samples}
         measured: dict[str, Estimate | Tensor] = {}
-        pairs: dict[str, Tensor] = {}
-        if "parts" in self.measures:
-            pairs["parts"] = ei_parts(layer.module, layer.activation, **question)
-        if "sensitivity" in self.measures:
-            pairs["sensitivity"] = sensitivity(layer.module, layer.activation, **question)
-        if len(pairs) == 2:
-            pairs["degeneracy"] = pairs["sensitivity"] - pairs["parts"]
-        for kind, bits in pairs.items():
-            measured[f"{planned.name}/{kind}"] = layer_total(bits, share)
+        if {"parts", "sensitivity"} & set(self.measures):
+            layer, share = with_fewer_outputs(planned, self.max_pairs, generator)
+            point = causal_coordinates(
+                layer.module,
+                layer.activation,
+                in_range=layer.in_range,
+                out_range=layer.out_range,
+                in_shape=layer.in_shape,
+                method=self.method,
+                generator=generator,
+                share=share,
+                **bins,
+            )
+            both = {"parts", "sensitivity"} <= set(self.measures)
+            wanted = {*self.measures, "degeneracy"} if both else set(self.measures)
+            measured = {f"{planned.name}/{kind}": total for kind, total in point._asdict().items() if kind in wanted}
+        if "vector" in self.measures:
+            measured[f"{planned.name}/vector"] = effective_information(
+                planned.module,
+                planned.activation,
+                in_range=planned.in_range,
+                out_range=planned.out_range,
+                in_shape=planned.in_shape,
+                generator=generator,
+                **bins,
+            )
         return measured
 
     def _range_of(self, batch: Any) -> tuple[float, float] | None:

@@ -58,6 +58,31 @@ def test_large_layers_are_measured_on_a_choice_of_outputs_with_an_interval():
     assert exact.history.last()["ei/net.0/parts"].kind == "exact"
 
 
+class _Gelu(TinyModel):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(6, 4), nn.GELU(), nn.Linear(4, 3))
+
+
+def test_what_has_no_exact_method_is_sampled_with_an_error():
+    callback = EICallback(in_bins=4, out_bins=64, in_range=(-1, 1), num_samples=20_000)
+    fit(callback, model=_Gelu, max_epochs=1)
+    assert callback.num_failures == 0
+    last = callback.history.last()
+    assert (last["ei/net.0/parts"].kind, last["ei/net.2/parts"].kind) == ("estimate", "exact")
+    assert last["ei/net.0/parts"].lower < last["ei/net.0/parts"].value < last["ei/net.0/parts"].upper
+    assert last["ei/net.0/parts"].num_samples == 20_000
+
+
+def test_vector_information_has_an_interval_and_never_exceeds_the_input():
+    callback = EICallback(measures=["vector"], in_bins=2, out_bins=4, in_range=(-1, 1), num_samples=4096)
+    fit(callback, model=_Gelu, max_epochs=1)
+    rows = [row for row in callback.history if row.key == "ei/net.2/vector"]
+    assert len(rows) == 2
+    assert all(0 <= row.value <= 4 + 0.1 for row in rows)  # four inputs of one bit
+    assert all(row.has_interval for row in rows)
+
+
 def test_the_range_of_the_first_layer_is_that_of_the_data_unless_given():
     wide, given = EICallback(in_bins=4, out_bins=4), EICallback(in_bins=4, out_bins=4, in_range=(0, 1), prefix="given")
     fit([wide, given], max_epochs=1)
@@ -141,6 +166,7 @@ def test_weights_that_become_nan_warn_once_and_leave_the_run_alone():
         (lambda: EICallback(in_bins=1), r"EICallback\(in_bins=1\): expected an integer of at least 2"),
         (lambda: EICallback(out_bins=2.5), r"EICallback\(out_bins=2.5\)"),
         (lambda: EICallback(in_range=(1, 0)), r"EICallback\(in_range=\(1, 0\)\): expected a pair \(low, high\)"),
+        (lambda: EICallback(num_samples=1), r"EICallback\(num_samples=1\)"),
         (lambda: EICallback(max_pairs=0), r"EICallback\(max_pairs=0\)"),
     ],
 )
