@@ -7,6 +7,7 @@ function is the product of :math:`\mathrm{sinc}(s_i \omega / 2)`, with :math:`\m
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -61,9 +62,16 @@ def half_support(widths: Tensor, in_bins: int) -> Tensor:
     :math:`\sinh t / t \le e^{t^2/6}`, and so is a sum of independent ones.
     """
     own = widths / in_bins
-    reach = (sum_of_others(widths) + own) / 2
-    sigma = ((sum_of_others(widths.square()) + own.square()) / 12).sqrt()
-    return torch.minimum(reach, sigma * math.sqrt(2 * math.log(2 / TAIL_MASS)))
+    return _half_width(sum_of_others(widths) + own, sum_of_others(widths.square()) + own.square())
+
+
+def half_width(widths: Tensor) -> Tensor:
+    """Bound the deviation of the sum of all uniforms ``(..., widths)`` in the same way."""
+    return _half_width(widths.sum(-1), widths.square().sum(-1))
+
+
+def _half_width(reach: Tensor, squares: Tensor) -> Tensor:
+    return torch.minimum(reach / 2, (squares / 12).sqrt() * math.sqrt(2 * math.log(2 / TAIL_MASS)))
 
 
 def minus_log_envelope(x: Tensor) -> Tensor:
@@ -101,19 +109,40 @@ def plan_series(widths: Tensor, in_bins: int, max_terms: int) -> SeriesPlan:
     half = (half_support(widths, in_bins) + widths / 2).amax(1)
     half = torch.where(half > 0, half, torch.ones_like(half))
     period = 2 * half
-    grid = _grid(max_terms)
-    tail = torch.zeros_like(widths)
-    terms = torch.zeros_like(widths, dtype=torch.int64)
-    for step in reversed(range(len(grid))):
-        x = widths * (math.pi * (grid[step] + 1)) / period.unsqueeze(1)
-        decay, own = minus_log_envelope(x), minus_log_envelope(x / in_bins)
-        envelope = torch.exp(decay - own - decay.sum(1, keepdim=True))
-        if step == len(grid) - 1:
-            # Beyond the grid every factor in its 1/x regime adds a power of the length to the decay.
-            falling = (x > 1 / _SIDE_LOBE).to(x.dtype)
-            tail = envelope / (math.pi * (falling.sum(1, keepdim=True) - falling))
-        else:
-            tail = tail + envelope * (math.log(grid[step + 1] / grid[step]) / math.pi)
-        if grid[step] <= max_terms:
-            terms = torch.where(2 * tail <= SERIES_ERROR, grid[step], terms)
+
+    def others(x: Tensor) -> tuple[Tensor, Tensor]:
+        decay, falling = minus_log_envelope(x), (x > 1 / _SIDE_LOBE).to(x.dtype)
+        own = minus_log_envelope(x / in_bins)
+        return decay.sum(1, keepdim=True) - decay + own, falling.sum(1, keepdim=True) - falling
+
+    terms = _shortest(lambda length: others(widths * (math.pi * length) / period.unsqueeze(1)), max_terms)
     return SeriesPlan(period, terms)
+
+
+def terms_of_sum(widths: Tensor, half: Tensor, max_terms: int) -> Tensor:
+    """Return the terms that the series of the sum of all uniforms ``(pairs, widths)`` needs on ``[-half, half]``."""
+
+    def everything(length: float) -> tuple[Tensor, Tensor]:
+        x = widths * (math.pi * length / 2) / half.unsqueeze(1)
+        return minus_log_envelope(x).sum(1), (x > 1 / _SIDE_LOBE).to(x.dtype).sum(1)
+
+    return _shortest(everything, max_terms)
+
+
+def _shortest(decay: Callable[[float], tuple[Tensor, Tensor]], max_terms: int) -> Tensor:
+    """Return the shortest lengths whose tail is below ``SERIES_ERROR``, 0 where ``max_terms`` are too few.
+
+    Args:
+        decay: Minus the logarithm of the envelope at a harmonic, and the number of factors in their 1/x regime there.
+        max_terms: Longest series allowed.
+    """
+    grid = _grid(max_terms)
+    minus_log, powers = decay(grid[-1] + 1)
+    # Beyond the grid every factor in its 1/x regime adds a power of the length to the decay.
+    tail = torch.exp(-minus_log) / (math.pi * powers)
+    terms = torch.zeros_like(tail, dtype=torch.int64)
+    for length, longer in zip(reversed(grid[:-1]), reversed(grid[1:]), strict=True):
+        tail = tail + torch.exp(-decay(length + 1)[0]) * (math.log(longer / length) / math.pi)
+        if length <= max_terms:
+            terms = torch.where(2 * tail <= SERIES_ERROR, length, terms)
+    return terms

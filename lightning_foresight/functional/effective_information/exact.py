@@ -1,4 +1,4 @@
-"""Exact effective information of affine layers with monotone activations: which pair goes which way."""
+"""Exact EI_parts of affine layers with monotone activations: which pair goes which way."""
 
 from __future__ import annotations
 
@@ -7,14 +7,24 @@ from torch import Tensor
 
 from lightning_foresight.functional._memory import chunk_length
 from lightning_foresight.functional.effective_information.affine import Affine
-from lightning_foresight.functional.effective_information.characteristic import plan_series
+from lightning_foresight.functional.effective_information.characteristic import (
+    TAIL_MASS,
+    half_width,
+    plan_series,
+    terms_of_sum,
+)
 from lightning_foresight.functional.effective_information.exact_series import series_mutual_information
 from lightning_foresight.functional.effective_information.exact_spline import spline_mutual_information
+from lightning_foresight.functional.effective_information.uniform_sums import UniformSum
 
 MAX_TERMS = 2048
-# Up to here the closed form is cheaper than the series, and loses no digits worth mentioning.
+# Units of one chunk share the length of the longest series among them.
+SERIES_CHUNK_BYTES = 2**20
+# Up to here the closed form is cheaper than the series.
 CLOSED_FORM_TERMS = 3
 MAX_CLOSED_FORM_TERMS = 6
+# Terms for what remains beside the widest uniforms; more of those are taken out while it needs more.
+MAX_NARROW_TERMS = 256
 
 
 def exact_parts(layer: Affine, edges: Tensor, in_range: tuple[float, float], in_bins: int) -> Tensor:
@@ -29,11 +39,11 @@ def exact_parts(layer: Affine, edges: Tensor, in_range: tuple[float, float], in_
     centred = torch.minimum(torch.maximum(edges.to(weight) - mean.unsqueeze(1), -half), half)
 
     connected = widths > 0
-    others = connected.sum(1, keepdim=True) - 1
-    closed = connected & ((others < CLOSED_FORM_TERMS) | ((plan.terms == 0) & (others < MAX_CLOSED_FORM_TERMS)))
+    few = connected.sum(1, keepdim=True) <= CLOSED_FORM_TERMS
+    by_series = connected & ~few & (plan.terms > 0)
     bits = torch.zeros_like(weight)
-    _fill_by_series(bits, weight, centred, plan.period, plan.terms, connected & ~closed, in_width, in_bins)
-    _fill_in_closed_form(bits, weight, widths, centred, closed, in_width, in_bins)
+    _fill_by_series(bits, weight, centred, plan.period, plan.terms, by_series, in_width, in_bins)
+    _fill_in_closed_form(bits, weight, widths, centred, connected & ~by_series, in_width, in_bins)
     return torch.where(connected, bits, torch.zeros_like(bits)).T.contiguous()
 
 
@@ -48,15 +58,14 @@ def _fill_by_series(
     in_bins: int,
 ) -> None:
     """Fill in whole units by Fourier series, units of similar length together."""
-    terms = torch.where(terms == 0, MAX_TERMS, terms)
     longest = torch.where(chosen, terms, torch.zeros_like(terms)).amax(1)
-    # The lengths of arrays depend on the weights: this is the one wait for the device.
+    # The sizes of arrays depend on the weights: here the host has to wait for the device.
     lengths, order = longest.cpu().sort()
     sizes = lengths.tolist()
     at = next((i for i, size in enumerate(sizes) if size > 0), len(sizes))
     while at < len(sizes):
         per_unit = 4 * weight.element_size() * weight.shape[1] * sizes[at]
-        step = chunk_length(len(sizes) - at, per_unit, 2**20)
+        step = chunk_length(len(sizes) - at, per_unit, SERIES_CHUNK_BYTES)
         units = order[at : at + step].to(weight.device)
         length = sizes[min(at + step, len(sizes)) - 1]
         bits[units] = series_mutual_information(weight[units], edges[units], period[units], length, in_width, in_bins)
@@ -66,18 +75,28 @@ def _fill_by_series(
 def _fill_in_closed_form(
     bits: Tensor, weight: Tensor, widths: Tensor, edges: Tensor, chosen: Tensor, in_width: float, in_bins: int
 ) -> None:
-    """Fill in pairs with few uniforms in closed form, pairs with as many uniforms together."""
+    """Fill in pairs of which few uniforms dominate, pairs with as many of them together."""
     unit, own = chosen.nonzero(as_tuple=True)
-    if not len(unit):
-        return
     remaining = widths[unit]
     remaining[torch.arange(len(unit), device=unit.device), own] /= in_bins
     remaining = remaining.sort(-1, descending=True).values
-    count = (remaining > 0).sum(-1)
-    for size in range(1, MAX_CLOSED_FORM_TERMS + 1):
-        rows = (count == size).nonzero().squeeze(1)
-        if len(rows):
-            units, owns = unit[rows], own[rows]
-            bits[units, owns] = spline_mutual_information(
-                weight[units, owns], remaining[rows, :size], edges[units], in_width, in_bins
-            )
+    # Leaving out uniforms of total width t moves a distribution function by t / 2 at most, and it rises by 1 / widest.
+    tails = remaining.flip(-1).cumsum(-1).flip(-1)
+    remaining = torch.where(tails > TAIL_MASS * remaining[:, :1], remaining, torch.zeros_like(remaining))
+    for wide in range(1, MAX_CLOSED_FORM_TERMS + 1):
+        if not len(unit):
+            return
+        narrow = remaining[:, wide:]
+        last = wide == MAX_CLOSED_FORM_TERMS
+        empty = ~(narrow > 0).any(1)
+        half = torch.where(empty, torch.ones_like(remaining[:, 0]), half_width(narrow))
+        terms = terms_of_sum(narrow, half, MAX_TERMS if last else MAX_NARROW_TERMS)
+        terms = torch.where(empty, torch.zeros_like(terms), torch.where((terms == 0) & last, MAX_TERMS, terms))
+        ready = empty | (terms > 0)
+        for rows, length in ((empty, 0), (ready & ~empty, int(terms.max()))):
+            at = rows.nonzero().squeeze(1)
+            if len(at):
+                noise = UniformSum(remaining[at, :wide], narrow[at] if length else narrow[at, :0], length)
+                owns = unit[at], own[at]
+                bits[owns] = spline_mutual_information(weight[owns], noise, edges[unit[at]], in_width, in_bins)
+        unit, own, remaining = unit[~ready], own[~ready], remaining[~ready]

@@ -44,8 +44,8 @@ def test_agrees_with_numerical_convolution(case, dtype, rounding):
     assert torch.allclose(sensitivity(layer, activation, **options).double(), given, rtol=0, atol=1e-6 + rounding)
 
 
-# One to six inputs: closed form up to three, Fourier series above.
-@pytest.mark.parametrize("inputs", [1, 2, 3, 4, 5, 6])
+# One to five inputs: closed form up to three, Fourier series above.
+@pytest.mark.parametrize("inputs", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("name", ["sigmoid", "relu", "identity"])
 def test_every_pair_equals_rational_arithmetic(inputs, name):
     layer = random_layer(inputs, 2, seed=inputs)
@@ -68,21 +68,25 @@ def test_every_pair_equals_rational_arithmetic(inputs, name):
         [5.0, 1.0, 1e-2, 1e-4, 1e-6],
         [1.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0, -2.0],
         [1.0, -1.0, 1.0, -1.0, 1.0],
+        [1.0, *[1e-5] * 5],
+        [1.0, 1.0, *[1e-6] * 4],
+        [1.0, 1e-3, 1e-6, 1e-9, 1e-12, 1e-15],
+        [1.0, 1e-2, 1e-4, 1e-6, 1e-6, 1e-8],
     ],
     ids=str,
 )
 def test_dominated_and_pruned_layers_equal_rational_arithmetic(weights):
     layer = linear([weights], [0.1])
-    edges = torch.linspace(-2, 2, 9).tolist()
-    exact_bits = torch.tensor(rational_parts([weights], [0.1], edges, (-1.0, 1.0), 8))
-    parts = ei_parts(layer, in_range=(-1, 1), out_range=(-2, 2), in_bins=8, out_bins=8)
+    edges = torch.linspace(-2, 2, 5).tolist()
+    exact_bits = torch.tensor(rational_parts([weights], [0.1], edges, (-1.0, 1.0), 3))
+    parts = ei_parts(layer, in_range=(-1, 1), out_range=(-2, 2), in_bins=3, out_bins=4)
     assert torch.allclose(parts, exact_bits, rtol=0, atol=1e-7)
 
 
 def test_wide_layer_lies_within_monte_carlo_error():
     layer = random_layer(40, 2, seed=3, spread=0.5)
     weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
-    samples = 200_000
+    samples = 100_000
     sampled = monte_carlo_parts(lambda x: 1 / (1 + math.e ** -(x @ weight.T + bias)), 40, (0, 1), (0, 1), 8, 8, samples)
     parts = ei_parts(layer, nn.Sigmoid(), in_range=(0, 1), in_bins=8, out_bins=8)
     # The plug-in estimate of a pair spreads by about sqrt(2 I / N) plus the chi-squared noise of 49 degrees of freedom.
