@@ -33,6 +33,7 @@ class Geometry(NamedTuple):
     Attributes:
         slots: What each tap is in terms of kernel slots, ``(taps, kernel slots)``; ``None`` for the identity.
         fan_out: Outputs that a position of a class feeds through a tap, ``(taps, source classes)``.
+        total_fan_out: Outputs that a position of a class feeds through any tap.
         source_sizes: Positions in each class of inputs.
         feeders: Classes of inputs that feed an output through a tap, ``(alternatives, taps * target classes)``.
         feeder_counts: How many inputs of that class; 0 where an alternative is not used.
@@ -44,6 +45,7 @@ class Geometry(NamedTuple):
 
     slots: Tensor | None
     fan_out: Tensor
+    total_fan_out: Tensor
     source_sizes: Tensor
     feeders: Tensor
     feeder_counts: Tensor
@@ -120,6 +122,7 @@ def combine_axes(axes: tuple[Axis, ...]) -> Geometry:
     return Geometry(
         None if plain else as_double(slots),
         as_double(fan_out.T),
+        as_double(fan_out.sum(1)),
         as_double(source_sizes),
         torch.as_tensor(feeders).flatten(1),
         as_double(feeder_counts).flatten(1),
@@ -135,6 +138,7 @@ def move_geometry(geometry: Geometry, device: torch.device, dtype: torch.dtype, 
     return geometry._replace(
         slots=None if geometry.slots is None else geometry.slots.to(device, dtype),
         fan_out=geometry.fan_out.to(device, dtype).contiguous(),
+        total_fan_out=geometry.total_fan_out.to(device, sum_dtype),
         source_sizes=geometry.source_sizes.to(device, sum_dtype),
         feeders=geometry.feeders.to(device),
         feeder_counts=geometry.feeder_counts.to(device, dtype),

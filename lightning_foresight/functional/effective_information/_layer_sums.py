@@ -21,15 +21,12 @@ class Absent(NamedTuple):
     """Share ``f`` of an absent connection, a weight of 0, and ``f log f``: per input node, or the same for all.
 
     Attributes:
-        share: ``(groups, inputs, 1)`` or a number; 0 where no input node lacks a connection.
+        share: ``(groups, inputs, 1)`` or a number.
         log: Likewise.
     """
 
     share: Tensor | float
     log: Tensor | float
-
-
-NO_ABSENT = Absent(0.0, 0.0)
 
 
 def _floor(dtype: torch.dtype) -> float:
@@ -41,41 +38,44 @@ def _floor(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).tiny * 2**27
 
 
-def _lin_shares(kernel: Tensor, shares: Tensor, logs: Tensor, log_absent: Tensor | None) -> None:
+def _lin_shares(kernel: Tensor, shift: Tensor | None, shares: Tensor, logs: Tensor) -> None:
     torch.clamp_min(kernel, _floor(kernel.dtype), out=shares)
     torch.log(shares, out=logs)
     logs.mul_(shares)
 
 
-def _soft_shares(kernel: Tensor, shares: Tensor, logs: Tensor, log_absent: Tensor | None) -> None:
-    assert log_absent is not None
-    torch.add(kernel, log_absent[:, None, :, None], out=logs)
+def _soft_shares(kernel: Tensor, shift: Tensor | None, shares: Tensor, logs: Tensor) -> None:
+    assert shift is not None
+    torch.add(kernel, shift, out=logs)
     torch.exp(logs, out=shares)
     logs.mul_(shares)
 
 
-def _sig_shares(kernel: Tensor, shares: Tensor, logs: Tensor, log_absent: Tensor | None) -> None:
+def _sig_shares(kernel: Tensor, shift: Tensor | None, shares: Tensor, logs: Tensor) -> None:
     torch.sigmoid(kernel, out=shares).clamp_min_(_floor(kernel.dtype))
     torch.log(shares, out=logs)
     logs.mul_(shares)
 
 
+# Each writes the shares f(w) of connections and f log f.
 SHARES = {"lin": _lin_shares, "soft": _soft_shares, "sig": _sig_shares}
 
 
-def _absent(kernel: Tensor, norm: str, fully_connected: bool) -> tuple[Absent, Tensor | None]:
-    """Return the shares of absent connections, and for ``soft`` what is added to the weights of each input node."""
-    if norm == "soft":
-        # As softmax does, subtract the largest weight of each input node, to which the 0 of an absent one belongs.
-        largest = kernel.amax(1).amax(-1)
-        if fully_connected:
-            return NO_ABSENT, -largest
-        log_absent = -largest.clamp_min(0)
-        share = log_absent.exp()[..., None]
-        return Absent(share, share * log_absent[..., None]), log_absent
-    if norm == "sig" and not fully_connected:
-        return Absent(0.5, 0.5 * math.log(0.5)), None
-    return NO_ABSENT, None
+def _soft_shift(kernel: Tensor, fully_connected: bool) -> Tensor:
+    """Return what softmax adds to the weights of each input node, ``(groups, 1, inputs, taps)``: minus the largest."""
+    largest = kernel.amax(1).amax(-1)[:, None, :, None]
+    # Written out over the taps: broadcast along a short last axis, the sum would take twice as long.
+    return (largest if fully_connected else largest.clamp_min(0)).neg().repeat(1, 1, 1, kernel.shape[3])
+
+
+def _absent(norm: str, shift: Tensor | None, fully_connected: bool) -> Absent | None:
+    """Return the shares of absent connections; ``None`` where there are none, or they have no share."""
+    if norm == "lin" or fully_connected:
+        return None
+    if shift is None:
+        return Absent(0.5, 0.5 * math.log(0.5))
+    log = shift[:, 0, :, :1]
+    return Absent(log.exp(), log.exp() * log)
 
 
 class LayerParts(NamedTuple):
@@ -97,7 +97,7 @@ def network_sums(operators: Sequence[KernelOperator], norm: str, device: torch.d
 
     Row sums of the shares :math:`f(W)` are the kernel, summed over outputs, times how often a position uses each tap;
     row entropies follow from the same sums of :math:`f \log f`; column sums are the kernel times the reciprocal row
-    sums behind each tap. Shares are kept as excess over that of an absent connection.
+    sums behind each tap. Absent connections add a constant to every row.
 
     Returns:
         In nats, :math:`\sum_i H(P_{i\cdot})`, :math:`\sum_j c_j` and :math:`\sum_j c_j \log c_j` with the column sums
@@ -151,76 +151,70 @@ def _layer_parts(operator: KernelOperator, norm: str, workspace: Tensor) -> Laye
     bytes_per_item = kernel.element_size() * taps * (outputs + 2 * classes) * (inputs if by_group else 1)
     rows: list[tuple[Tensor, Tensor]] = []
     columns: list[Tensor] = []
-    absent_column: Tensor | float = 0.0
+    absent_sum: Tensor | float = 0.0
     for part in chunks(groups if by_group else inputs, bytes_per_item, MEMORY_BUDGET):
         block = kernel.narrow(0 if by_group else 2, part.start, part.stop - part.start)
-        absent, log_absent = _absent(block, norm, operator.fully_connected)
-        excess, sums, logs = _share_sums(block, norm, absent, log_absent, _like(block, workspace))
-        row_sums, mean_logs, inverse_sums = _rows(sums, logs, absent, operator)
+        shift = _soft_shift(block, operator.fully_connected) if norm == "soft" else None
+        absent = _absent(norm, shift, operator.fully_connected)
+        shares, share_sums, log_sums = _share_sums(block, norm, shift, _like(block, workspace))
+        row_sums, mean_logs, inverse_sums = _rows(share_sums, log_sums, absent, operator)
+        behind = _behind_taps(inverse_sums.to(kernel.dtype), geometry)
         rows.append((row_sums, mean_logs))
-        columns.append(excess.flatten(2) @ _behind_taps(inverse_sums.to(kernel.dtype), geometry))
-        if absent is not NO_ABSENT:
-            absent_column = absent_column + ((absent.share * inverse_sums) @ geometry.source_sizes).sum()
+        columns.append(shares.flatten(2) @ behind.flatten(1, 2))
+        if absent is not None:
+            # Every row gives an absent share to every column but those that it is connected to.
+            columns[-1] -= (absent.share * behind.sum(2)).sum(1, keepdim=True)
+            absent_sum = absent_sum + ((absent.share * inverse_sums) @ geometry.source_sizes).sum()
     row_sums, mean_logs = (_join(tensors, 0 if by_group else 1) for tensors in zip(*rows, strict=True))
     whole = _join(columns, 0) if by_group else sum(columns[1:], columns[0])
-    return LayerParts(row_sums, mean_logs, whole + copies * absent_column if norm != "lin" else whole)
+    return LayerParts(row_sums, mean_logs, whole if norm == "lin" else whole + copies * absent_sum)
 
 
 def _join(tensors: Sequence[Tensor], dim: int) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim)
 
 
-def _share_sums(
-    kernel: Tensor, norm: str, absent: Absent, log_absent: Tensor | None, excess: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Shares of the kernel, written into ``excess``, and sums over outputs of ``f`` and ``f log f``.
-
-    All in excess over absent connections; the sums are ``(groups, inputs, taps)``.
-    """
+def _share_sums(kernel: Tensor, norm: str, shift: Tensor | None, shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Write the shares ``f`` of the kernel; return them with the sums over outputs of ``f`` and ``f log f``."""
     # Along the axis that is outermost in memory, so that blocks are read in one go.
     split = 1 if kernel.stride(1) >= kernel.stride(2) else 2
     length = kernel.shape[split]
     budget = CPU_BLOCK_BYTES if kernel.device.type == "cpu" else MEMORY_BUDGET
-    all_sums, all_logs = [], []
+    share_sums, log_sums = [], []
     for part in chunks(length, 2 * kernel.nbytes // length, budget):
         size = part.stop - part.start
-        block, shares = kernel.narrow(split, part.start, size), excess.narrow(split, part.start, size)
+        block, block_shares = kernel.narrow(split, part.start, size), shares.narrow(split, part.start, size)
+        block_shift = shift if shift is None or split == 1 else shift.narrow(2, part.start, size)
         logs = torch.empty_like(block)
-        inputs = slice(None) if split == 1 else part
-        SHARES[norm](block, shares, logs, None if log_absent is None else log_absent[:, inputs])
-        if absent is not NO_ABSENT:
-            share, log = (a[:, None, inputs] if isinstance(a, Tensor) else a for a in absent)
-            shares.sub_(share)
-            logs.sub_(log)
-        all_sums.append(shares.sum(1))
-        all_logs.append(logs.sum(1))
+        SHARES[norm](block, block_shift, block_shares, logs)
+        share_sums.append(block_shares.sum(1))
+        log_sums.append(logs.sum(1))
     if split == 2:
-        return excess, _join(all_sums, 1), _join(all_logs, 1)
-    return excess, sum(all_sums[1:], all_sums[0]), sum(all_logs[1:], all_logs[0])
+        return shares, _join(share_sums, 1), _join(log_sums, 1)
+    return shares, sum(share_sums[1:], share_sums[0]), sum(log_sums[1:], log_sums[0])
 
 
-def _rows(sums: Tensor, logs: Tensor, absent: Absent, operator: KernelOperator) -> tuple[Tensor, Tensor, Tensor]:
+def _rows(
+    share_sums: Tensor, log_sums: Tensor, absent: Absent | None, operator: KernelOperator
+) -> tuple[Tensor, Tensor, Tensor]:
     """Sums, mean logarithms and reciprocal sums of the rows, by class of input position."""
     geometry = operator.geometry
-    sums, logs = sums @ geometry.fan_out, logs @ geometry.fan_out
-    if absent is not NO_ABSENT:
+    sums, logs = share_sums @ geometry.fan_out, log_sums @ geometry.fan_out
+    if absent is not None:
         # Beside the many absent connections, the kernel's are beyond float32.
-        dtype = geometry.source_sizes.dtype
-        sums = sums.to(dtype) + operator.num_outputs * absent.share
-        logs = logs.to(dtype) + operator.num_outputs * absent.log
-        inverse = sums.reciprocal()
-    else:
-        # A row without a connection feeds nothing. NaN compares false, so that it stays NaN.
-        empty = sums <= 2 * operator.num_outputs * _floor(sums.dtype)
-        inverse = sums.reciprocal().masked_fill_(empty, 0)
+        missing = operator.num_outputs - operator.kernel.shape[1] * geometry.total_fan_out
+        sums, logs = sums + absent.share * missing, logs + absent.log * missing
+    # A row without a connection feeds nothing. NaN compares false, so that it stays NaN.
+    empty = sums <= 2 * operator.num_outputs * _floor(share_sums.dtype)
+    inverse = sums.reciprocal().masked_fill_(empty, 0)
     return sums, logs.mul_(inverse), inverse
 
 
 def _behind_taps(inverse_sums: Tensor, geometry: Geometry) -> Tensor:
-    """Sum the reciprocal row sums behind each tap of each output: ``(groups, inputs * taps, classes)``."""
+    """Sum the reciprocal row sums behind each tap of each output: ``(groups, inputs, taps, classes)``."""
     behind = None
     for feeders, counts in zip(geometry.feeders, geometry.feeder_counts, strict=True):
         alternative = inverse_sums.index_select(2, feeders).mul_(counts)
         behind = alternative if behind is None else behind.add_(alternative)
     assert behind is not None
-    return behind.view(len(behind), -1, geometry.target_sizes.numel())
+    return behind.unflatten(2, (-1, geometry.target_sizes.numel()))
