@@ -66,7 +66,7 @@ def _parts_once(owner: str, problem: Problem, samples: int, blocks: int, generat
         outputs = respond(owner, problem, inputs)
     in_codes, out_codes = input_codes(problem, inputs).T.contiguous(), output_codes(problem, outputs).T.contiguous()
     # Outputs of other samples are independent of the inputs: whatever they seem to share is bias.
-    apart = out_codes[:, torch.randperm(samples, generator=generator, device=generator.device)]
+    apart = _of_other_samples(out_codes, problem.out_bins, generator)
     terms = grassberger_terms(samples, in_codes.device)
     bits = terms.new_empty(len(in_codes), len(out_codes))
     by_block = terms.new_zeros(blocks)
@@ -83,6 +83,22 @@ def _parts_once(owner: str, problem: Problem, samples: int, blocks: int, generat
             by_block += per_block.sum((0, 1))
     std_error = by_block.std() / blocks**0.5 if blocks > 1 else torch.full_like(by_block[0], float("nan"))
     return SampledPairs(bits, std_error, samples)
+
+
+def _of_other_samples(out_codes: Tensor, out_bins: int, generator: torch.Generator) -> Tensor:
+    """Shuffle codes ``(outputs, samples)`` over the samples, those to be dropped staying where they are.
+
+    Outputs are dropped for certain inputs only. Shuffled as well, they would leave inputs that are never counted, and a
+    bias far above the one to subtract.
+    """
+    shuffled = out_codes[:, torch.randperm(out_codes.shape[1], generator=generator, device=generator.device)]
+    some = (out_codes == out_bins).any(1)
+    if bool(some.any()):
+        # A stable sort lines up the places of the counted codes with the counted codes in random order.
+        source = (shuffled[some] == out_bins).long().argsort(dim=1, stable=True)
+        target = (out_codes[some] == out_bins).long().argsort(dim=1, stable=True)
+        shuffled[some] = torch.empty_like(target).scatter_(1, target, shuffled[some].gather(1, source))
+    return shuffled
 
 
 def less_null(bits: Tensor, null: Tensor) -> Tensor:

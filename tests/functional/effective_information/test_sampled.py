@@ -148,3 +148,13 @@ def test_half_precision_and_double_precision_layers_are_measured_in_their_own_ty
         sampled = ei_parts(layer, nn.Tanh(), method="sampled", num_samples=20_000, **options)
         assert sampled.dtype == dtype
         assert torch.allclose(sampled, ei_parts(layer, nn.Tanh(), **options), atol=tolerance)
+
+
+def test_where_most_outputs_are_dropped_the_bias_of_the_others_is_subtracted():
+    layer = nn.Linear(2, 1, bias=False)
+    layer.weight.data = torch.tensor([[8.0, 9.0]])  # 1 output in 144 lies within the range
+    options = {"in_range": (0, 1), "out_range": (0, 1)}
+    exact = ei_parts(layer, nn.ReLU(), **options)
+    sampled = ei_parts(layer, nn.ReLU(), method="sampled", num_samples=30_000, generator=seeded(), **options)
+    # 210 samples are left, about as many as cells: enough for a tenth of a bit or two.
+    assert (sampled - exact).abs().max() < 0.2
