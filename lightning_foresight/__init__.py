@@ -1,6 +1,12 @@
 """Lightning callbacks and torchmetrics metrics that show what a loss curve does not."""
 
-from lightning_foresight.callbacks import EICallback, ForesightCallback, GradientNoiseScaleCallback, InfoPlaneCallback
+from lightning_foresight.callbacks import (
+    EICallback,
+    ForesightCallback,
+    GradientNoiseScaleCallback,
+    InfoPlaneCallback,
+    LogCheckpoint,
+)
 from lightning_foresight.schedule import LogSchedule
 
 __version__ = "0.1.0"
@@ -10,6 +16,7 @@ __all__ = [
     "ForesightCallback",
     "GradientNoiseScaleCallback",
     "InfoPlaneCallback",
+    "LogCheckpoint",
     "LogSchedule",
     "__version__",
 ]

@@ -50,6 +50,8 @@ class ForesightCallback(Callback):
     """
 
     default_prefix: ClassVar[str] = "foresight"
+    # Whether `measure` looks at the model alone, so that saved checkpoints can be measured later.
+    measures_at_rest: ClassVar[bool] = True
 
     def __init__(
         self,

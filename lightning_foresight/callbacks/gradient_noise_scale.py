@@ -95,6 +95,7 @@ class GradientNoiseScaleCallback(ForesightCallback):
     """
 
     default_prefix: ClassVar[str] = "gns"
+    measures_at_rest: ClassVar[bool] = False
 
     def __init__(
         self,

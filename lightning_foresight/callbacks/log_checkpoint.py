@@ -1,0 +1,140 @@
+"""Checkpoints at chosen moments of a run, to be measured later."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lightning_foresight.callbacks._lightning import Callback
+from lightning_foresight.callbacks._progress import completed_epochs
+from lightning_foresight.functional._checks import fail
+from lightning_foresight.schedule import schedule_unit
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
+
+
+class LogCheckpoint(Callback):
+    """Save checkpoints that are dense at first and rarer later, with the random states, before training and at the end.
+
+    A run that is resumed from such a checkpoint (at the end of an epoch) goes on with the same random numbers as one
+    that was never interrupted. Measure them with :func:`~lightning_foresight.measure.measure_checkpoints`.
+
+    Args:
+        dirpath: The folder for the checkpoints, ``epoch=<epochs completed>.ckpt``.
+        schedule: Save when ``schedule(count)`` says so: :class:`~lightning_foresight.LogSchedule`, ``Every``, any
+            function of the number of completed epochs (of steps, if its ``unit`` is ``"steps"``).
+        epochs: Or the moments themselves, fractions of an epoch among them: ``(0.1, 0.5, 1, 10)``.
+        start: Save before training, too.
+
+    Raises:
+        ValueError: If not exactly one of ``schedule`` and ``epochs`` is given, or an epoch is not positive.
+
+    Example:
+        >>> from lightning_foresight import LogCheckpoint, LogSchedule
+        >>> LogCheckpoint("runs/checkpoints", schedule=LogSchedule(1000, 30)).schedule.points[:5]
+        (1, 2, 3, 4, 5)
+    """
+
+    def __init__(
+        self,
+        dirpath: str | Path,
+        *,
+        schedule: Callable[[int], bool] | None = None,
+        epochs: Sequence[float] | None = None,
+        start: bool = True,
+    ) -> None:
+        super().__init__()
+        if (schedule is None) == (epochs is None):
+            fail("LogCheckpoint", "schedule", schedule, "expected exactly one of schedule= and epochs=.")
+        if epochs is not None and not all(epoch > 0 for epoch in epochs):
+            fail("LogCheckpoint", "epochs", epochs, "expected positive numbers; start=True saves epoch 0.")
+        self.dirpath = Path(dirpath)
+        self.schedule = schedule
+        self.epochs = sorted(epochs or ())
+        self.start = start
+        self.saved: list[Path] = []
+        self._restored: dict[str, Any] | None = None
+        self._last_global_step = 0
+        self._epoch = 0.0
+
+    @property
+    def state_key(self) -> str:
+        """Identifies this callback in a checkpoint."""
+        return f"LogCheckpoint[{self.dirpath}]"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the moment, and the random states of torch (all devices), numpy and Python."""
+        version, numbers, gauss = random.getstate()
+        name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+        return {
+            "epoch": self._epoch,
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "numpy": [str(name), [int(key) for key in keys], int(position), int(has_gauss), float(cached)],
+            "python": [version, list(numbers), gauss],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the random states until training goes on."""
+        self._restored = state_dict
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore the random states of a checkpoint, before the loaders of the run draw their order."""
+        if self._restored is None:
+            return
+        state, self._restored = self._restored, None
+        torch.set_rng_state(state["torch"].cpu())
+        if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
+            torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+        name, keys, *rest = state["numpy"]
+        np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
+        version, numbers, gauss = state["python"]
+        random.setstate((version, tuple(numbers), gauss))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the untrained network."""
+        self._last_global_step = trainer.global_step
+        if self.start and trainer.global_step == 0:
+            self._save(trainer, 0.0)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save within an epoch, after an optimizer step."""
+        if trainer.global_step == self._last_global_step:
+            return
+        self._last_global_step = trainer.global_step
+        now = completed_epochs(trainer, "step")
+        if now == int(now) and now > trainer.current_epoch:
+            return  # the end of an epoch has a hook of its own, after validation
+        if self.schedule is not None:
+            due = schedule_unit(self.schedule) == "steps" and self.schedule(trainer.global_step)
+        else:
+            before = now - 1 / max(1, trainer.num_training_batches) * trainer.accumulate_grad_batches
+            due = any(before < epoch <= now for epoch in self.epochs)
+        if due:
+            self._save(trainer, now)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save after an epoch."""
+        epoch = trainer.current_epoch + 1
+        if self.schedule is not None:
+            by_steps = schedule_unit(self.schedule) == "steps"
+            due = self.schedule(trainer.global_step if by_steps else epoch)
+        else:
+            tail = 1 / max(1, trainer.num_training_batches) * trainer.accumulate_grad_batches
+            due = any(epoch - tail < moment <= epoch for moment in self.epochs)
+        if due:
+            self._save(trainer, float(epoch))
+
+    def _save(self, trainer: Trainer, epoch: float) -> None:
+        self._epoch = epoch
+        path = self.dirpath / f"epoch={epoch:012.5f}.ckpt"
+        trainer.save_checkpoint(path)
+        self.saved.append(path)

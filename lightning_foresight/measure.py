@@ -1,0 +1,157 @@
+"""Measuring saved checkpoints later, with the callbacks that measure live."""
+
+from __future__ import annotations
+
+import csv
+import io
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from filelock import FileLock  # comes with torch
+
+from lightning_foresight.callbacks._base import ForesightCallback
+from lightning_foresight.functional._checks import fail
+from lightning_foresight.history import History, Row
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule
+
+COLUMNS = ("checkpoint", *Row._fields)
+
+
+class _StandIn:
+    """What the callbacks ask a Trainer for, without a run."""
+
+    loggers: tuple[Any, ...] = ()
+    optimizers: tuple[Any, ...] = ()
+    world_size = 1
+    is_global_zero = True
+
+    def __init__(self, train: Any, val: Any) -> None:
+        self.train_dataloader, self.val_dataloaders = train, val
+        self.precision_plugin = self
+        self.global_step, self.current_epoch = 0, 0
+
+    def forward_context(self) -> nullcontext[None]:
+        """Return a context in which the model runs in its own precision."""
+        return nullcontext()
+
+
+def measure_checkpoints(
+    model: LightningModule,
+    checkpoints: Iterable[str | Path],
+    callbacks: ForesightCallback | Sequence[ForesightCallback],
+    *,
+    train_dataloader: Any = None,
+    val_dataloader: Any = None,
+    output: str | Path,
+    device: str = "cpu",
+) -> list[Path]:
+    """Measure checkpoints with callbacks and append what they return to a CSV file.
+
+    A checkpoint that the file already holds for a callback's prefix is skipped, so that an interrupted job goes on
+    where it stopped. Several jobs may share a file: rows are appended under a lock, a checkpoint at a time.
+
+    Args:
+        model: A model of the right shape; its weights are replaced by those of each checkpoint.
+        checkpoints: Files that Lightning has written.
+        callbacks: What to measure: everything that looks at a model at rest. The gradient noise scale needs a run.
+        train_dataloader: The loader that ``dataloader="train"`` means.
+        val_dataloader: The loader that ``dataloader="val"`` means.
+        output: The CSV file, with one line a value: the checkpoint's path and the fields of
+            :class:`~lightning_foresight.history.Row`.
+        device: Where to measure.
+
+    Returns:
+        The checkpoints that were measured now.
+
+    Raises:
+        ValueError: If a callback cannot measure a model at rest, or two have the same prefix.
+
+    Example:
+        >>> from lightning_foresight import EICallback
+        >>> from lightning_foresight.measure import measure_checkpoints
+        >>> measure_checkpoints(model, paths, EICallback(), train_dataloader=loader, output="ei.csv")  # doctest: +SKIP
+    """
+    ours = [callbacks] if isinstance(callbacks, ForesightCallback) else list(callbacks)
+    _check(ours)
+    output = Path(output)
+    model.to(device)
+    trainer: Any = _StandIn(train_dataloader, val_dataloader)
+    measured = []
+    prepared: set[str] = set()
+    for path in map(Path, checkpoints):
+        missing = [callback for callback in ours if (str(path), callback.prefix) not in set(_present(output))]
+        if not missing:
+            continue
+        checkpoint = torch.load(path, map_location=device, weights_only=True)
+        model.load_state_dict(checkpoint["state_dict"])
+        trainer.global_step, trainer.current_epoch = checkpoint["global_step"], checkpoint["epoch"]
+        rows: list[Row] = []
+        for callback in missing:
+            if callback.prefix not in prepared:
+                callback.prepare(trainer, model)
+                prepared.add(callback.prefix)
+            rows += _rows(callback, trainer, model, checkpoint)
+        _append(output, path, rows)
+        measured.append(path)
+    for callback in ours:
+        callback.release()
+    return measured
+
+
+def _check(callbacks: list[ForesightCallback]) -> None:
+    prefixes = [callback.prefix for callback in callbacks]
+    for callback in callbacks:
+        if not callback.measures_at_rest:
+            fail("measure_checkpoints", "callbacks", callback.name, "it needs gradients of a run; measure it live.")
+        if prefixes.count(callback.prefix) > 1:
+            fail("measure_checkpoints", "callbacks", prefixes, "give each callback a prefix of its own.")
+
+
+def _rows(callback: ForesightCallback, trainer: Any, model: Any, checkpoint: dict[str, Any]) -> list[Row]:
+    history = History()
+    loop = checkpoint.get("loops", {}).get("fit_loop", {})
+    step = max(0, loop.get("epoch_loop.state_dict", {}).get("_batches_that_stepped", checkpoint["global_step"]) - 1)
+    try:
+        for key, value in callback.measure(trainer, model).items():
+            keys = [callback.key(key)] if isinstance(key, str) else [callback.key(one) for one in key]
+            history.add(step=step, epoch=_epochs(checkpoint), key=keys, value=value)
+    except Exception as error:
+        warnings.warn(f"{callback.name}: {type(error).__name__}: {error}. The checkpoint is left out.", stacklevel=3)
+        return []
+    return history.rows
+
+
+def _epochs(checkpoint: dict[str, Any]) -> float:
+    """Return the completed epochs: LogCheckpoint notes them; other checkpoints tell whole ones."""
+    for key, state in checkpoint.get("callbacks", {}).items():
+        if key.startswith("LogCheckpoint["):
+            return float(state["epoch"])
+    progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress", {})
+    return float(checkpoint["epoch"] + bool(progress.get("is_last_batch")))
+
+
+def _present(output: Path) -> Iterator[tuple[str, str]]:
+    """Yield checkpoint and prefix of every value in the file."""
+    if output.exists():
+        with open(output, newline="") as file:
+            for line in csv.DictReader(file):
+                yield line["checkpoint"], line["key"].split("/", 1)[0]
+
+
+def _append(output: Path, checkpoint: Path, rows: list[Row]) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    with FileLock(f"{output}.lock"):
+        if not output.exists():
+            writer.writerow(COLUMNS)
+        writer.writerows((checkpoint, *row) for row in rows)
+        # In one piece, so that a job that is killed leaves no half of a checkpoint.
+        with open(output, "a", newline="") as file:
+            file.write(text.getvalue())

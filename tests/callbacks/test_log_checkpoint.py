@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lightning_foresight import LogCheckpoint, LogSchedule
+from lightning_foresight.schedule import Every
+from tests.contract.cases import assert_same_run, fit
+
+
+def _epochs(callback: LogCheckpoint) -> list[float]:
+    return [float(path.stem.removeprefix("epoch=")) for path in callback.saved]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "moments"),
+    [
+        ({"schedule": LogSchedule(4, 3)}, [0, 1, 2, 4]),
+        ({"schedule": Every(2), "start": False}, [2, 4]),
+        ({"schedule": lambda epoch: epoch == 3}, [0, 3]),
+        ({"schedule": Every(5, "steps"), "start": False}, [5 / 6, 10 / 6, 15 / 6, 20 / 6]),
+        ({"epochs": (0.5, 1, 1.01, 3)}, [0, 0.5, 1, 7 / 6, 3]),
+    ],
+)
+def test_checkpoints_are_saved_at_the_moments_asked_for(arguments, moments, tmp_path):
+    callback = LogCheckpoint(tmp_path, **arguments)
+    fit(callback, max_epochs=4)  # of 6 steps each
+    assert _epochs(callback) == pytest.approx(moments, abs=1e-5)
+    assert all(path.exists() for path in callback.saved)
+
+
+def test_a_run_resumed_from_a_checkpoint_is_the_run_that_was_never_interrupted(tmp_path):
+    whole = fit(LogCheckpoint(tmp_path / "whole", schedule=Every(2)), max_epochs=4)
+    fit(LogCheckpoint(tmp_path / "half", schedule=Every(2)), max_epochs=2)
+    resumed = fit(
+        LogCheckpoint(tmp_path / "half", schedule=Every(2)),
+        max_epochs=4,
+        ckpt_path=str(tmp_path / "half" / "epoch=000002.00000.ckpt"),
+    )
+    assert_same_run(resumed, whole)
+
+
+def test_saving_leaves_the_run_alone(tmp_path):
+    assert_same_run(fit(LogCheckpoint(tmp_path, epochs=(0.3, 0.9, 1.5)), max_epochs=2), fit(max_epochs=2))
+
+
+def test_weights_of_the_start_are_those_of_the_untrained_network(tmp_path):
+    torch.manual_seed(0)
+    from tests.contract.cases import TinyModel
+
+    untrained = TinyModel().state_dict()
+    callback = LogCheckpoint(tmp_path, epochs=(1,))
+    fit(callback, max_epochs=1)
+    saved = torch.load(callback.saved[0], weights_only=True)["state_dict"]
+    assert all(torch.equal(saved[key], value) for key, value in untrained.items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "expected exactly one of schedule= and epochs="),
+        ({"schedule": Every(1), "epochs": (1,)}, "expected exactly one of schedule= and epochs="),
+        ({"epochs": (0, 1)}, r"LogCheckpoint\(epochs=\(0, 1\)\): expected positive numbers"),
+    ],
+)
+def test_mistakes_are_named(arguments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        LogCheckpoint(tmp_path, **arguments)

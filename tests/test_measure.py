@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import csv
+import multiprocessing
+
+import pytest
+import torch
+
+from lightning_foresight import EICallback, GradientNoiseScaleCallback, InfoPlaneCallback, LogCheckpoint
+from lightning_foresight.measure import _append, measure_checkpoints
+from lightning_foresight.schedule import Every
+from tests.contract.cases import TinyModel, fit, tiny_data
+
+
+def _callbacks():
+    return [EICallback(in_bins=4, out_bins=4), InfoPlaneCallback(num_samples=32)]
+
+
+def _run(tmp_path):
+    saver, live = LogCheckpoint(tmp_path / "checkpoints", schedule=Every(1)), _callbacks()
+    fit([saver, *live], max_epochs=3)
+    return saver.saved, live
+
+
+def _measure(paths, callbacks, output):
+    train, val = tiny_data()
+    return measure_checkpoints(TinyModel(), paths, callbacks, train_dataloader=train, val_dataloader=val, output=output)
+
+
+def _read(output):
+    with open(output) as file:
+        return list(csv.DictReader(file))
+
+
+def test_checkpoints_give_the_values_that_were_measured_live(tmp_path):
+    paths, live = _run(tmp_path)
+    assert _measure(paths, _callbacks(), tmp_path / "later.csv") == paths
+    later = {
+        (float(line["epoch"]), int(line["step"]), line["key"]): float(line["value"])
+        for line in _read(tmp_path / "later.csv")
+    }
+    at_once = {(row.epoch, row.step, row.key): row.value for callback in live for row in callback.history}
+    assert later.keys() == at_once.keys()
+    assert [later[key] for key in later] == pytest.approx([at_once[key] for key in later], rel=1e-5, abs=1e-6)
+
+
+def test_what_is_there_already_is_skipped(tmp_path):
+    paths, _ = _run(tmp_path)
+    output = tmp_path / "later.csv"
+    ei, plane = _callbacks()
+    assert _measure(paths[:2], ei, output) == paths[:2]
+    lines = len(_read(output))
+    assert _measure(paths, _callbacks()[0], output) == paths[2:]
+    assert _measure(paths, _callbacks()[0], output) == []
+    assert lines < len(_read(output))
+    # Another callback's values of the same checkpoints are missing still.
+    assert _measure(paths, plane, output) == paths
+    keys = [(line["checkpoint"], line["key"]) for line in _read(output)]
+    assert len(keys) == len(set(keys))
+
+
+def test_a_checkpoint_that_cannot_be_measured_is_left_out_and_tried_again(tmp_path):
+    paths, _ = _run(tmp_path)
+    broken = torch.load(paths[1], weights_only=True)
+    broken["state_dict"]["net.0.weight"].fill_(float("nan"))
+    torch.save(broken, tmp_path / "broken.ckpt")
+    output = tmp_path / "later.csv"
+    with pytest.warns(UserWarning, match="InfoPlaneCallback: ValueError: .*NaN.*left out"):
+        _measure([paths[0], tmp_path / "broken.ckpt", paths[2]], _callbacks()[1], output)
+    assert {line["checkpoint"] for line in _read(output)} == {str(paths[0]), str(paths[2])}
+
+
+def _append_many(output, name):
+    from lightning_foresight.history import Row
+
+    for number in range(20):
+        _append(output, f"{name}{number}", [Row(0, 0.0, f"a/{i}", 1.0, 1.0, 1.0, 0, "exact") for i in range(50)])
+
+
+def test_jobs_that_share_a_file_do_not_mix_their_lines(tmp_path):
+    output = tmp_path / "shared.csv"
+    jobs = [multiprocessing.get_context("fork").Process(target=_append_many, args=(output, name)) for name in "xyz"]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    lines = _read(output)
+    assert len(lines) == 3 * 20 * 50
+    assert {line["value"] for line in lines} == {"1.0"}
+    blocks = [line["checkpoint"] for line in lines[::50]]
+    assert len(set(blocks)) == 60  # each block of one checkpoint lies in one piece
+
+
+def test_what_needs_a_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="GradientNoiseScaleCallback.*needs gradients of a run"):
+        _measure([], GradientNoiseScaleCallback(), tmp_path / "x.csv")
+    with pytest.raises(ValueError, match="give each callback a prefix of its own"):
+        _measure([], [EICallback(), EICallback()], tmp_path / "x.csv")
