@@ -3,6 +3,7 @@
 from lightning_foresight.functional._trace import LayerCall
 from lightning_foresight.functional.dependence import cka, distance_correlation, hsic, nhsic
 from lightning_foresight.functional.discrete_entropy import discrete_entropy
+from lightning_foresight.functional.effective_information.causal import CausalMeasures, causal_measures
 from lightning_foresight.functional.effective_information.causal_coordinates import (
     CausalCoordinates,
     causal_coordinates,
@@ -38,10 +39,12 @@ from lightning_foresight.functional.mutual_information import (
 )
 from lightning_foresight.functional.partial_information import (
     Atoms,
+    BrojaResult,
     JointRows,
     ReingResult,
     ShannonInvariantsResult,
     SxPIDResult,
+    broja_pid,
     dual_total_correlation,
     information_by_degree,
     joint_table,
@@ -58,7 +61,9 @@ from lightning_foresight.functional.partial_information import (
 __all__ = [
     "ESTIMATORS",
     "Atoms",
+    "BrojaResult",
     "CausalCoordinates",
+    "CausalMeasures",
     "Estimate",
     "JointRows",
     "LayerCall",
@@ -67,7 +72,9 @@ __all__ = [
     "ShannonInvariantsResult",
     "SxPIDResult",
     "WeightEI",
+    "broja_pid",
     "causal_coordinates",
+    "causal_measures",
     "cka",
     "connectivity_matrix",
     "data_processing_gap",

@@ -11,7 +11,7 @@ from torch import nn
 
 from lightning_foresight.functional._trace import clean_name
 from lightning_foresight.functional.effective_information.activations import OPEN_END, default_out_range
-from lightning_foresight.functional.effective_information.affine import AFFINE_LAYERS
+from lightning_foresight.functional.effective_information.affine import AFFINE_LAYERS, some_outputs
 from lightning_foresight.probes.dataflow import Dataflow, watch_dataflow
 
 Range = tuple[float, float]
@@ -125,23 +125,8 @@ def with_fewer_outputs(
         max_pairs: Largest number of (input, output) pairs; two outputs are kept in any case, for a standard error.
         generator: Draws the outputs; the first ones are taken when ``None``, which tells the share.
     """
-    weight = layer.module.weight
-    if not isinstance(weight, torch.Tensor) or not isinstance(layer.module, AFFINE_LAYERS):
-        return layer, 1.0
-    outputs = weight.shape[0]
-    kept = max(2, max_pairs // max(1, weight[0].numel()))
-    if kept >= outputs:
-        return layer, 1.0
-    if generator is None:
-        chosen = torch.arange(kept, device=weight.device)
-    else:
-        chosen = torch.randperm(outputs, generator=generator, device=generator.device)[:kept].to(weight.device)
-    # A dense layer has the same pairs as the receptive field of a convolution.
-    fewer = nn.utils.skip_init(nn.Linear, weight[0].numel(), kept, bias=layer.module.bias is not None)
-    fewer.weight = nn.Parameter(weight.detach().flatten(1)[chosen], requires_grad=False)
-    if layer.module.bias is not None:
-        fewer.bias = nn.Parameter(layer.module.bias.detach()[chosen], requires_grad=False)
-    return layer._replace(module=fewer, in_shape=(fewer.in_features,)), kept / outputs
+    fewer, share = some_outputs(layer.module, max_pairs, generator)
+    return (layer, share) if fewer is layer.module else (layer._replace(module=fewer), share)
 
 
 def _range_before(flow: Dataflow, at: int, in_range: Range | None) -> Range:

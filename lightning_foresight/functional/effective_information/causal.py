@@ -1,0 +1,134 @@
+"""A layer's place in the causal plane: EI_parts, sensitivity, degeneracy, and what the whole adds to the parts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from lightning_foresight.functional._checks import check_int
+from lightning_foresight.functional.effective_information.affine import some_outputs
+from lightning_foresight.functional.effective_information.noise import make_generator, num_inputs
+from lightning_foresight.functional.effective_information.parts import ei_parts
+from lightning_foresight.functional.effective_information.problem import Layer, Range, pose
+from lightning_foresight.functional.effective_information.sensitivity import sensitivity
+from lightning_foresight.functional.effective_information.totals import layer_total
+from lightning_foresight.functional.effective_information.vector import effective_information
+from lightning_foresight.functional.estimate import Estimate, make_estimate
+
+
+class CausalMeasures(NamedTuple):
+    """What the perturbation of a layer tells about it, in bits but for ``effectiveness``.
+
+    Attributes:
+        parts: :math:`EI_{parts}`, the sum over pairs.
+        sensitivity: The sum over pairs, each perturbed alone.
+        degeneracy: ``sensitivity - parts``: what is lost because connections overlap.
+        vector: The vector EI, or ``None`` if it was not asked for.
+        phi: ``vector - parts``: what the inputs tell together beyond what each tells alone.
+        effectiveness: ``vector`` over H(X), in [0, 1]; 1 where nothing of the input is lost.
+    """
+
+    parts: Estimate
+    sensitivity: Estimate
+    degeneracy: Estimate
+    vector: Estimate | None
+    phi: Estimate | None
+    effectiveness: Estimate | None
+
+
+def causal_measures(
+    layer: Layer,
+    activation: nn.Module | None = None,
+    *,
+    in_range: Range,
+    max_pairs: int | None = None,
+    vector: bool = False,
+    generator: torch.Generator | None = None,
+    **options: Any,
+) -> CausalMeasures:
+    r"""Measure a layer's EI_parts, sensitivity and degeneracy, and on request vector EI, phi and effectiveness.
+
+    .. math::
+        \text{degeneracy} = \text{sensitivity} - EI_{parts},\qquad
+        \varphi = EI - EI_{parts},\qquad
+        \text{effectiveness} = EI / H(X)
+
+    Sums over the layers of a network give the network's values.
+
+    Args:
+        layer: See :func:`ei_parts`.
+        activation: The activation module that follows, if any.
+        in_range: ``(low, high)`` of every input.
+        max_pairs: Measure a random choice of a Linear layer's or convolution's outputs, at least 2, with at most about
+            so many pairs; the sums over all pairs then carry a standard error.
+        vector: Measure the vector EI too, by sampling.
+        generator: Draws that choice, and noise where something is sampled; by default one of our own.
+        options: Further arguments of :func:`ei_parts`.
+
+    Returns:
+        A :class:`CausalMeasures` of estimates.
+
+    Raises:
+        ValueError: If an argument does not fit.
+
+    Source:
+        Marrow, Michaud & Hoel 2020 (arXiv 2010.13871); effectiveness after Klein & Hoel 2020 (arXiv 1907.03902).
+
+    Example:
+        >>> import torch
+        >>> from lightning_foresight.functional import causal_measures
+        >>> layer = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = layer.weight.data.copy_(torch.tensor([[0.5, 0.5]]))
+        >>> found = causal_measures(layer, in_range=(0, 1), out_range=(0, 1), in_bins=4, out_bins=4)
+        >>> [round(found[i].value.item(), 3) for i in range(3)]
+        [0.811, 2.0, 1.189]
+    """
+    owner = "causal_measures"
+    if max_pairs is not None:
+        check_int(owner, "max_pairs", max_pairs, 1)
+    pose_options = {"out_range": None, "in_bins": 64, "out_bins": 64, "method": "auto", **options}
+    problem = pose(owner, layer, activation, in_range=in_range, generator=generator, **pose_options)
+    generator = make_generator(problem, generator)
+    few, share = some_outputs(layer, max_pairs, generator)
+    question = {"in_range": in_range, "generator": generator, **options}
+    part_bits = ei_parts(few, activation, **question)
+    sensitive_bits = sensitivity(few, activation, **question)
+    parts, sensitive = layer_total(part_bits, share), layer_total(sensitive_bits, share)
+    degeneracy = layer_total(sensitive_bits - part_bits, share)
+    if not vector:
+        return CausalMeasures(parts, sensitive, degeneracy, None, None, None)
+    whole = effective_information(layer, activation, **question)
+    return CausalMeasures(
+        parts,
+        sensitive,
+        degeneracy,
+        whole,
+        _minus(whole, parts),
+        _over(whole, num_inputs(problem) * math.log2(problem.in_bins)),
+    )
+
+
+def _minus(whole: Estimate, parts: Estimate) -> Estimate:
+    """Return phi; bounds of the whole stay bounds of the difference."""
+    return make_estimate(
+        whole.value - parts.value,
+        std_error=(whole.std_error.square() + parts.std_error.square()).sqrt(),
+        num_samples=whole.num_samples,
+        saturation=whole.saturation,
+        lower=None if whole.lower is None else whole.lower - parts.value,
+        upper=None if whole.upper is None else whole.upper - parts.value,
+        kind=whole.kind,
+        method=whole.method,
+    )
+
+
+def _over(whole: Estimate, most: float) -> Estimate:
+    return whole._replace(
+        value=whole.value / most,
+        std_error=whole.std_error / most,
+        lower=None if whole.lower is None else whole.lower / most,
+        upper=None if whole.upper is None else whole.upper / most,
+    )

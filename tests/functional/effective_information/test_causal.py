@@ -1,0 +1,67 @@
+import pytest
+import torch
+from torch import nn
+
+from lightning_foresight.functional import causal_measures, effective_information, ei_parts, sensitivity
+
+OPTIONS = {"in_range": (-1, 1), "in_bins": 8, "out_bins": 8}
+
+
+def layer_of(inputs, outputs, seed=0):
+    layer = nn.Linear(inputs, outputs, dtype=torch.float64)
+    layer.weight.data = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(seed)).double() / 2
+    return layer
+
+
+def test_sums_are_those_of_the_matrices():
+    layer = layer_of(5, 4)
+    found = causal_measures(layer, nn.Tanh(), **OPTIONS)
+    parts, sensitive = ei_parts(layer, nn.Tanh(), **OPTIONS).sum(), sensitivity(layer, nn.Tanh(), **OPTIONS).sum()
+    assert found.parts.value == pytest.approx(parts.item())
+    assert found.sensitivity.value == pytest.approx(sensitive.item())
+    assert found.degeneracy.value == pytest.approx((sensitive - parts).item())
+    assert found.vector is found.phi is found.effectiveness is None
+
+
+def test_a_choice_of_outputs_covers_the_whole_within_its_error():
+    layer = layer_of(20, 200)
+    whole = causal_measures(layer, nn.Tanh(), **OPTIONS)
+    some = causal_measures(layer, nn.Tanh(), max_pairs=1_000, **OPTIONS)
+    assert some.parts.num_samples == 50
+    for name in ("parts", "sensitivity", "degeneracy"):
+        estimate, truth = getattr(some, name), getattr(whole, name).value
+        assert 0 < estimate.std_error < 0.1 * truth
+        assert abs(estimate.value - truth) < 4 * estimate.std_error
+
+
+def test_layers_without_overlap_have_no_degeneracy_and_no_phi():
+    found = causal_measures(nn.Identity(), vector=True, in_shape=(2,), out_range=(-1, 1), num_samples=60_000, **OPTIONS)
+    assert found.degeneracy.value.item() == pytest.approx(0, abs=0.02)
+    assert found.phi.value.item() == pytest.approx(0, abs=0.05)
+    assert found.effectiveness.value.item() == pytest.approx(1, abs=0.01)
+
+
+def test_an_exclusive_or_is_all_phi():
+    def differ(x):
+        return ((x[:, :1] > 0) != (x[:, 1:] > 0)).to(x.dtype)
+
+    found = causal_measures(differ, vector=True, in_shape=(2,), out_range=(0, 1), num_samples=20_000, **OPTIONS)
+    assert found.parts.value.item() == pytest.approx(0, abs=0.02)
+    assert found.phi.value.item() == pytest.approx(1, abs=0.03)
+    assert found.effectiveness.value.item() == pytest.approx(1 / 6, abs=0.01)
+
+
+def test_vector_is_that_of_effective_information():
+    layer = layer_of(2, 2)
+    found = causal_measures(layer, nn.Tanh(), vector=True, **OPTIONS)
+    assert found.vector.value.item() == pytest.approx(
+        effective_information(layer, nn.Tanh(), **OPTIONS).value.item(), abs=0.02
+    )
+    assert found.phi.value == found.vector.value - found.parts.value
+
+
+def test_arguments_are_checked_under_its_own_name():
+    with pytest.raises(ValueError, match=r"causal_measures\(max_pairs=0\): expected an integer of at least 1"):
+        causal_measures(layer_of(2, 2), max_pairs=0, **OPTIONS)
+    with pytest.raises(ValueError, match=r"causal_measures\(in_bins=1\)"):
+        causal_measures(layer_of(2, 2), in_range=(0, 1), in_bins=1)
