@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain, combinations
 from pathlib import Path
 
+import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
 
 from lightning_foresight.functional.partial_information import JointRows
 
@@ -107,3 +109,30 @@ def subset_information(table: JointRows, sources: Iterable[int]) -> float:
         + marginal_entropy(table, [target])
         - marginal_entropy(table, [*sources, target])
     )
+
+
+def broja_synergy_of_bits(table: JointRows) -> float:
+    """CI of two binary sources and a binary target by nested search: for each t one number, q(t, 0, 0), is free."""
+    p = as_dict(table)
+    joint = np.array([[[p.get((y, z, t), 0.0) for z in (0, 1)] for y in (0, 1)] for t in (0, 1)])
+
+    def information(corners: tuple[float, float]) -> float:
+        q = np.empty((2, 2, 2))
+        for t, corner in enumerate(corners):
+            first, second, total = joint[t, 0].sum(), joint[t, :, 0].sum(), joint[t].sum()
+            q[t] = [[corner, first - corner], [second - corner, total - first - second + corner]]
+        product = q.sum((1, 2))[:, None, None] * q.sum(0)
+        seen = q > 1e-300
+        return float((q[seen] * np.log2(q[seen] / product[seen])).sum())
+
+    def ends(t: int) -> tuple[float, float]:
+        first, second, total = joint[t, 0].sum(), joint[t, :, 0].sum(), joint[t].sum()
+        return max(0.0, first + second - total), min(first, second)
+
+    def search(function: Callable[[float], float], t: int) -> float:
+        low, high = ends(t)
+        inside = minimize_scalar(function, bounds=(low, high), method="bounded", options={"xatol": 1e-10}).fun
+        return min(inside, function(low), function(high))
+
+    least = search(lambda first: search(lambda second: information((first, second)), 1), 0)
+    return subset_information(table, [0, 1]) - least

@@ -1,5 +1,6 @@
 """What the parts of a layer know of a target: apart, each alone, and only together."""
 
+from lightning_foresight.functional.partial_information.broja import BrojaResult, broja_pid
 from lightning_foresight.functional.partial_information.complexity import (
     information_by_degree,
     representational_complexity,
@@ -20,10 +21,12 @@ from lightning_foresight.functional.partial_information.sx_pid import Atoms, SxP
 
 __all__ = [
     "Atoms",
+    "BrojaResult",
     "JointRows",
     "ReingResult",
     "ShannonInvariantsResult",
     "SxPIDResult",
+    "broja_pid",
     "dual_total_correlation",
     "information_by_degree",
     "joint_table",
