@@ -112,7 +112,7 @@ def table(callbacks: list) -> str:
     lines = [f"{'measure':<36}{'value':>12}   95% interval"]
     for callback in callbacks:
         for key, row in callback.history.last().items():
-            interval = "exact" if row.kind == "exact" else f"[{row.lower:.4g}, {row.upper:.4g}]"
+            interval = f"[{row.lower:.4g}, {row.upper:.4g}]" if row.has_interval else row.kind.replace("plain", "")
             lines.append(f"{key:<36}{row.value:>12.4g}   {interval}")
     return "\n".join(lines)
 
@@ -140,9 +140,11 @@ def main(epochs: int, folder: Path) -> None:
     print("Pictures:")
     print("\n".join(f"  {path}" for path in pictures))
     print("What to look at:")
-    print("  causal_plane      layers move away from the origin and towards the upper left as connections specialise")
-    print("  b_simple          the batch size beyond which more parallelism buys little; it grows as the loss falls")
-    print("  plane             I(T;Y) rises towards H(Y); points on the dashed line are saturated and say nothing")
+    print(
+        "  causal_plane  sensitivity and degeneracy grow with the weights; EI, their difference, has a panel of its own"
+    )
+    print("  noise_scale   the batch size beyond which more parallelism buys little; it grows as the loss falls")
+    print("  plane         I(T;Y) rises towards H(Y); points on the dashed line are saturated and say nothing")
     print(f"All curves:\n  .venv/bin/tensorboard --logdir {folder}")
 
 

@@ -24,7 +24,8 @@ class Row(NamedTuple):
         lower: Lower end of its interval; the value itself where it is exact.
         upper: Upper end.
         num_samples: Samples behind the value; 0 for an exact result.
-        kind: ``"exact"``, ``"estimate"``, ``"lower_bound"``, ``"upper_bound"`` or ``"not_valid"``.
+        kind: ``"exact"``, ``"estimate"``, ``"lower_bound"``, ``"upper_bound"`` or ``"not_valid"``, as its
+            :class:`~lightning_foresight.functional.Estimate` says; ``"plain"`` for a number without one.
     """
 
     step: int
@@ -38,8 +39,8 @@ class Row(NamedTuple):
 
     @property
     def has_interval(self) -> bool:
-        """Whether the row carries more than an exact value."""
-        return self.kind != "exact"
+        """Whether the row carries more than a number."""
+        return self.kind not in ("exact", "plain")
 
 
 class _Pending(NamedTuple):
@@ -78,7 +79,7 @@ class History:
             step: The step under which it is logged.
             epoch: Epochs completed.
             key: One key for a scalar, or a sequence of keys for a vector.
-            value: An :class:`~lightning_foresight.functional.Estimate`, or a tensor for an exact value.
+            value: An :class:`~lightning_foresight.functional.Estimate`, or a tensor for a plain number.
             level: Coverage of the interval that is kept.
         """
         keys = (key,) if isinstance(key, str) else tuple(key)
@@ -88,7 +89,7 @@ class History:
             kind = value.kind
         else:
             fields = (value, value, value, torch.zeros_like(value))
-            kind = "exact"
+            kind = "plain"
         dtype = torch.float32 if fields[0].device.type == "mps" else torch.float64  # MPS has no float64
         block = torch.stack([field.detach().reshape(-1).to(dtype) for field in fields])
         if block.shape[1] != len(keys):

@@ -25,7 +25,7 @@ def test_rows_come_in_the_order_of_measurement_with_their_intervals():
         (3, "c", 3.0),
         (3, "a", 4.0),
     ]
-    assert (rows[0].lower, rows[0].upper, rows[0].kind) == (1.5, 1.5, "exact")
+    assert (rows[0].lower, rows[0].upper, rows[0].kind) == (1.5, 1.5, "plain")
     assert rows[3].lower == pytest.approx(4 - 1.959964 * 0.5, abs=1e-5)
     assert rows[3].num_samples == 10
 
@@ -78,7 +78,7 @@ def test_csv_has_one_line_a_value(tmp_path):
 def test_to_dict_has_a_column_a_field():
     table = _history().to_dict()
     assert table["a"]["step"] == [0, 3]
-    assert table["a"]["kind"] == ["exact", "estimate"]
+    assert table["a"]["kind"] == ["plain", "estimate"]
 
 
 def test_mistakes_are_named():

@@ -15,6 +15,7 @@ from lightning_foresight.functional import (
     Estimate,
     causal_coordinates,
     effective_information,
+    make_estimate,
     trace_weight_layers,
     weight_ei,
 )
@@ -166,9 +167,10 @@ class EICallback(ForesightCallback):
         if self._calls:
             network = weight_ei(self._calls, norm=self.norm, validate=False)
             keys = ("network", "network_determinism", "network_degeneracy", "network_effectiveness")
-            measured[keys] = torch.stack(network[:4])
+            measured[keys] = make_estimate(torch.stack(network[:4]), kind="exact")
             layers = network.layers
-            measured[tuple(f"{name}/weights" for name in layers)] = torch.stack([layer.ei for layer in layers.values()])
+            each = torch.stack([layer.ei for layer in layers.values()])
+            measured[tuple(f"{name}/weights" for name in layers)] = make_estimate(each, kind="exact")
         for planned in self._plan:
             measured.update(self._perturb(planned))
         return measured

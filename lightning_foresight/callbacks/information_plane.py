@@ -203,7 +203,7 @@ class InfoPlaneCallback(ForesightCallback):
             measured[f"I_TY{suffix}"] = about_label
             if self.null:
                 shuffled = labels[self._samples.shuffle]
-                # A value to compare with, not an estimate of anything: it has no interval of its own.
+                # A number to compare with, not an estimate of anything: it has no interval of its own.
                 measured[f"I_TY{suffix}_null"] = label_information(activation, shuffled, **how).value
         if about_input is None:
             about_input = input_information(activation, **how)
