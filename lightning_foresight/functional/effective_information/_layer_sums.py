@@ -114,7 +114,7 @@ def network_sums(operators: Sequence[KernelOperator], norm: str, device: torch.d
     row_sums, mean_logs, columns = (flat(tensors) for tensors in zip(*parts, strict=True))
     # An empty row has a sum next to 0 and no logarithms: clamped, its entropy is 0.
     entropies = (row_sums.log_() - mean_logs).clamp_min_(0)
-    columns = torch.stack([columns, torch.special.xlogy(columns, columns)])
+    columns = torch.stack([columns, columns.clamp_min(torch.finfo(dtype).tiny).log_().mul_(columns)])
     layer_entropies = entropies.split([part.row_sums.numel() for part in parts])
     layer_columns = columns.split([part.columns.numel() for part in parts], dim=1)
     rows, both = [], []

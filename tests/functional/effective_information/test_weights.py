@@ -14,7 +14,7 @@ from tests.reference.dense_connectivity import dense_matrix, dense_weight_ei
 
 NORMS = ("lin", "soft", "sig")
 PARTS = ("ei", "determinism", "degeneracy", "effectiveness")
-# Values that torch-foresight 's code gives on these networks, in float32.
+# Values that torch-foresight's code gives on these networks, in float32.
 PUBLISHED = json.loads((Path(__file__).parent / "weight_cases.json").read_text())["cases"]
 
 
@@ -97,6 +97,18 @@ def test_ei_is_never_negative_and_effectiveness_at_most_one(norm, seed, scale, w
         assert result.effectiveness <= 1 + 1e-12
 
 
+@pytest.mark.parametrize("norm", ["soft", "sig"])
+def test_the_networks_ei_is_the_mean_of_its_layers_plus_the_entropy_of_their_sizes(norm):
+    # A target tells its layer, so that I(source; target) = H(layer) + I(source; target | layer).
+    model, example = small_network().double(), torch.zeros(2, 2, 8, 8, dtype=torch.float64)
+    result = weight_effective_information(model, example, norm=norm)
+    sizes = torch.tensor([len(matrix) for matrix in dense_matrices(model, example)], dtype=torch.float64)
+    shares = sizes / sizes.sum()
+    of_layers = torch.stack([layer.ei for layer in result.layers.values()])
+    expected = shares @ of_layers - (shares * shares.log2()).sum()
+    torch.testing.assert_close(result.ei, expected, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_order_of_hidden_units_does_not_matter(norm):
     torch.manual_seed(0)
@@ -169,6 +181,14 @@ def test_the_current_weights_are_measured_each_time():
     nn.init.eye_(model.weight)
     assert float(weight_ei(calls).ei) == pytest.approx(2.0)
     assert float(before) < 2.0
+
+
+def test_inference_mode_and_training_share_what_is_cached():
+    model = nn.Sequential(nn.Conv1d(2, 3, 4), nn.Linear(14, 2))  # a geometry of this test alone
+    calls = trace_weight_layers(model, lambda: model(torch.zeros(1, 2, 17)))
+    with torch.inference_mode():
+        inside = weight_ei(calls).ei
+    assert float(weight_ei(calls).ei) == float(inside)
 
 
 def test_parametrised_weights_are_those_that_act():
