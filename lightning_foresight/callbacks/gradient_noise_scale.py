@@ -33,6 +33,8 @@ METHODS = ("auto", "micro_batches", "split")
 UNSUPPORTED_STRATEGIES = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
 # A backward pass costs about two forward passes: the share of a step that one more of them takes.
 BACKWARD_SHARE = 2 / 3
+# Below so many elements a parameter, calling its hook costs as much as computing its gradient: look less often.
+SMALL_PARAMETER, PERIOD_OF_SMALL = 2**14, 4
 
 
 class GradientNoiseScaleCallback(ForesightCallback):
@@ -67,8 +69,8 @@ class GradientNoiseScaleCallback(ForesightCallback):
         decay: Weight of an observation relative to the next one; 1 is the mean since the start.
         confidence: Coverage of the intervals of ``b_simple``.
         budget: Share of the training time that ``"split"`` may take; sets the period if ``every_n_steps`` is ``None``.
-        every_n_steps: Observe at every n-th optimizer step; ``None`` is every step for micro-batches, and what
-            ``budget`` allows for splits.
+        every_n_steps: Observe at every n-th optimizer step; ``None`` is, for micro-batches, every step (every fourth
+            where parameters are tiny), and for splits what ``budget`` allows.
         schedule: Observe when ``schedule(count)`` says so.
         layers: Measure the parameters of these layers only: names, globs, types, or rules.
         prefix: First segment of all keys, ``"gns"`` by default.
@@ -138,7 +140,7 @@ class GradientNoiseScaleCallback(ForesightCallback):
         self.budget = budget
         self.method_in_use: str | None = None
         self._paced = every_n_steps is None and schedule is None
-        self._split_schedule = Every(math.ceil(BACKWARD_SHARE / budget), "steps")
+        self._pace = Every(1, "steps")
         self._streams: list[NoiseStream] = []
         self._parameters: list[nn.Parameter] = []
         self._probe: GradientNormProbe | None = None
@@ -164,6 +166,7 @@ class GradientNoiseScaleCallback(ForesightCallback):
         if self._streams:  # the same callback goes on in another fit
             self._restored = self._restored or [stream.state() for stream in self._streams]
         self._last_count = 1
+        self.method_in_use = None
         several = len(trainer.optimizers) > 1
         self._streams = [
             NoiseStream(
@@ -211,15 +214,14 @@ class GradientNoiseScaleCallback(ForesightCallback):
     def _choose(self, trainer: Trainer) -> None:
         micro_batches = self._has_micro_batches(trainer) if self.method == "auto" else self.method == "micro_batches"
         chosen = "micro_batches" if micro_batches else "split"
-        assert self._probe is not None
-        if chosen == "micro_batches":
-            self._probe.attach()  # also parameters that were unfrozen since
-        else:
-            self._probe.remove()
-        if chosen != self.method_in_use:
-            self.method_in_use = chosen
-            period = f" at every {self._split_schedule.n}th step" if self._paced and chosen == "split" else ""
-            rank_zero_info(f"{self.name}: measuring by method={chosen!r}{period}.")
+        if chosen == self.method_in_use:
+            return
+        self.method_in_use = chosen
+        small = sum(p.numel() for p in self._parameters) < SMALL_PARAMETER * len(self._parameters)
+        period = (PERIOD_OF_SMALL if small else 1) if micro_batches else math.ceil(BACKWARD_SHARE / self.budget)
+        self._pace = Every(period, "steps")
+        when = f", one step in {period}" if self._paced else ""
+        rank_zero_info(f"{self.name}: measuring by method={chosen!r}{when}.")
 
     def _has_micro_batches(self, trainer: Trainer) -> bool:
         automatic = trainer.lightning_module.automatic_optimization
@@ -249,6 +251,7 @@ class GradientNoiseScaleCallback(ForesightCallback):
                 return
             assert self._probe is not None
             if self.method_in_use == "micro_batches":
+                self._probe.attach()  # hooks that only pass by would cost time, too
                 self._probe.listening = True
             elif not any(micro.norms for stream in self._streams for micro in stream.window.micro_batches):
                 self._generator.manual_seed(self.seed + trainer.global_step)
@@ -288,6 +291,8 @@ class GradientNoiseScaleCallback(ForesightCallback):
                 # The public get_scale() waits for the device.
                 scale=None if scaler is None else scaler._get_scale_async(),
             )
+        if self._pace.n > 1 and self._probe is not None:
+            self._probe.remove()
         stream.add(observation, self._last_count, by_split, several_ranks=trainer.world_size > 1)
 
     def on_train_batch_end(
@@ -357,7 +362,7 @@ class GradientNoiseScaleCallback(ForesightCallback):
         count = completed_steps(trainer, "start") + 1  # of the step that is being prepared
         if not self._paced:
             return self.schedule(trainer.current_epoch + 1 if schedule_unit(self.schedule) == "epochs" else count)
-        return self.method_in_use == "micro_batches" or count == 1 or self._split_schedule(count)
+        return count == 1 or self._pace(count)
 
     # ---- checkpoints ----
 

@@ -25,7 +25,7 @@ class Distributed(Observed):
 def run(accumulate, watch):
     torch.manual_seed(5)
     model = Distributed()
-    callback = GradientNoiseScaleCallback(decay=1.0)
+    callback = GradientNoiseScaleCallback(decay=1.0, every_n_steps=1)
     data = DataLoader(loader(40).dataset, batch_size=8)
     settings = {"devices": 2, "strategy": "ddp", "accumulate_grad_batches": accumulate}
     trainer = fit(model, [callback] if watch else [], data=data, **settings)

@@ -92,7 +92,8 @@ def test_groups_are_measured_apart_and_add_up():
 
 
 def test_decay_forgets_the_beginning():
-    whole, recent = GradientNoiseScaleCallback(decay=1.0), GradientNoiseScaleCallback(decay=0.5, prefix="recent")
+    whole = GradientNoiseScaleCallback(decay=1.0, every_n_steps=1)
+    recent = GradientNoiseScaleCallback(decay=0.5, prefix="recent", every_n_steps=1)
     model = Observed()
     fit(model, [whole, recent], accumulate_grad_batches=2, max_epochs=3)
     weights = torch.tensor([0.5 ** (len(model.noise) - 1 - i) for i in range(len(model.noise))])
@@ -103,7 +104,7 @@ def test_decay_forgets_the_beginning():
 
 
 def test_reports_come_at_logging_steps_and_at_the_end_of_epochs():
-    callback = GradientNoiseScaleCallback()
+    callback = GradientNoiseScaleCallback(every_n_steps=1)
     fit(Observed(), callback, accumulate_grad_batches=2, log_every_n_steps=2)
     assert [row.step for row in callback.history["gns/b_simple"]] == [1, 2, 3, 5]
     assert [row.value for row in callback.history["gns/batch_size"]] == pytest.approx(
@@ -115,6 +116,14 @@ def test_split_is_paced_by_its_budget_and_starts_at_once():
     callback = GradientNoiseScaleCallback(budget=0.1)  # two thirds of a step at every 7th
     fit(Observed(), callback, max_epochs=4)
     assert callback.history.last()["gns/b_simple"].num_samples == 4  # steps 1, 7, 14 and 21 of 24
+
+
+@pytest.mark.parametrize(("width", "expected"), [(8, 3), (8192, 8)])  # 8 steps: 1, 4, 8, or all
+def test_tiny_parameters_are_looked_at_less_often(width, expected):
+    net = nn.Sequential(nn.Linear(6, width), nn.Tanh(), nn.Linear(width, 12), nn.Tanh(), nn.Linear(12, 3))
+    callback = GradientNoiseScaleCallback(decay=1.0)
+    fit(Observed(net), callback, accumulate_grad_batches=3, max_epochs=4)
+    assert callback.history.last()["gns/b_simple"].num_samples == expected
 
 
 @pytest.mark.parametrize("schedule", [LogSchedule(8, 4, unit="steps"), LogSchedule(3, 2)])
@@ -229,7 +238,7 @@ def test_batches_of_one_are_refused_with_advice_and_the_run_goes_on():
 
 
 def test_batches_of_one_are_measured_under_accumulation():
-    model, callback = Observed(), GradientNoiseScaleCallback(decay=1.0)
+    model, callback = Observed(), GradientNoiseScaleCallback(decay=1.0, every_n_steps=1)
     fit(model, callback, data=loader(8, 1), accumulate_grad_batches=4)
     assert callback.history.last()["gns/trace_sigma"].value == pytest.approx(
         sum(model.noise) / len(model.noise), rel=1e-5
@@ -285,7 +294,7 @@ def test_arguments_out_of_range_are_refused(arguments, text):
 
 
 def test_a_second_fit_of_the_same_trainer_goes_on_with_the_moments():
-    model, callback = Observed(), GradientNoiseScaleCallback(decay=1.0)
+    model, callback = Observed(), GradientNoiseScaleCallback(decay=1.0, every_n_steps=1)
     trainer = fit(model, callback, accumulate_grad_batches=2)
     trainer.fit_loop.max_epochs = 4
     trainer.fit(model, loader())
