@@ -1,7 +1,23 @@
 """torchmetrics metrics around the pure functions: state, synchronisation over ranks, reset."""
 
+from lightning_foresight.metrics.broja_pid import BrojaPID
 from lightning_foresight.metrics.effective_information import EffectiveInformation
 from lightning_foresight.metrics.gradient_noise_scale import GradientNoiseScale
+from lightning_foresight.metrics.joint_table import JointTable
+from lightning_foresight.metrics.o_information import OInformation
+from lightning_foresight.metrics.representational_complexity import RepresentationalComplexity
+from lightning_foresight.metrics.shannon_invariants import ShannonInvariants
+from lightning_foresight.metrics.sx_pid import SxPID
 from lightning_foresight.metrics.weight_effective_information import WeightEffectiveInformation
 
-__all__ = ["EffectiveInformation", "GradientNoiseScale", "WeightEffectiveInformation"]
+__all__ = [
+    "BrojaPID",
+    "EffectiveInformation",
+    "GradientNoiseScale",
+    "JointTable",
+    "OInformation",
+    "RepresentationalComplexity",
+    "ShannonInvariants",
+    "SxPID",
+    "WeightEffectiveInformation",
+]

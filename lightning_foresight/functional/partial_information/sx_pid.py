@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -60,8 +59,7 @@ def _all_keys(num_sources: int) -> list[str]:
     return [antichain_key(code, num_sources) for code in lattice(num_sources).codes.tolist()]
 
 
-@dataclass(frozen=True, eq=False)
-class SxPIDResult:
+class SxPIDResult(NamedTuple):
     """Atoms of a decomposition by shared exclusions.
 
     Attributes:
@@ -81,34 +79,34 @@ class SxPIDResult:
     targets: Tensor | None = None
     rows: Tensor | None = None
 
-    @cached_property
+    @property
     def atoms(self) -> Atoms:
         """Average atoms by antichain, such as ``atoms["{1}{2,3}"]``; may be negative."""
         return Atoms(self.average, self.num_sources)
 
-    @cached_property
+    @property
     def informative(self) -> Atoms:
         """Informative atoms by antichain, never negative."""
         return Atoms(self._part(self.informative_part), self.num_sources)
 
-    @cached_property
+    @property
     def misinformative(self) -> Atoms:
         """Misinformative atoms by antichain, never negative."""
         return Atoms(self._part(self.misinformative_part), self.num_sources)
 
-    @cached_property
+    @property
     def mutual_information(self) -> Tensor:
         """Sum of the atoms: I(S;T), or its part for a target value or a row."""
         return self.average.sum(-1)
 
-    @cached_property
+    @property
     def degree_of_synergy_atoms(self) -> Tensor:
         """Sums of the average atoms of each degree of synergy, from 1 to n, along the last axis."""
         degree = lattice(self.num_sources).degree_of_synergy().to(self.average.device) - 1
         sums = self.average.new_zeros(*self.average.shape[:-1], self.num_sources)
         return sums.index_add(-1, degree, self.average)
 
-    @cached_property
+    @property
     def representational_complexity(self) -> Tensor:
         """Mean degree of synergy of the atoms, ``sum(m * atom) / I``; NaN when nothing is known of the target."""
         by_degree = self.degree_of_synergy_atoms
@@ -178,8 +176,7 @@ def sx_pid(
     return SxPIDResult(table.num_sources, average, informative, misinformative, terms.targets, terms.rows)
 
 
-@dataclass(frozen=True, eq=False)
-class SharedExclusions:
+class SharedExclusions(NamedTuple):
     """Cumulative terms of antichains, ``(outputs, antichains)``, in bits."""
 
     informative: Tensor
