@@ -13,19 +13,19 @@ from lightning_foresight.callbacks._base import ForesightCallback, Measured
 from lightning_foresight.callbacks._samples import example_batch
 from lightning_foresight.functional import (
     Estimate,
-    causal_coordinates,
-    effective_information,
+    causal_measures,
     make_estimate,
     trace_weight_layers,
     weight_ei,
 )
 from lightning_foresight.functional._checks import check_choice, check_int, check_range, fail
 from lightning_foresight.functional._trace import LayerCall, first_tensor
-from lightning_foresight.functional.effective_information.causal_coordinates import has_exact_method
+from lightning_foresight.functional.effective_information.affine import some_outputs
+from lightning_foresight.functional.effective_information.causal import has_exact_method
 from lightning_foresight.functional.effective_information.operators import has_rule
 from lightning_foresight.probes.isolation import undisturbed
 from lightning_foresight.probes.layers import LayerSpec, select_layers
-from lightning_foresight.probes.perturbation import PerturbedLayer, perturbable, perturbation_plan, with_fewer_outputs
+from lightning_foresight.probes.perturbation import PerturbedLayer, perturbable, perturbation_plan
 from lightning_foresight.probes.samples import split_batch
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ class EICallback(ForesightCallback):
         - ``ei/<layer>/parts``: :math:`EI_{parts} = \sum_{ij} I(x_i; y_j)`.
         - ``ei/<layer>/sensitivity``: the same with one input perturbed at a time, the others at 0.
         - ``ei/<layer>/degeneracy``: sensitivity minus parts, when both are measured.
-        - ``ei/<layer>/vector``: :math:`I(X; Y)` of whole input and output vectors.
+        - ``ei/<layer>/vector``: :math:`I(X; Y)` of whole input and output vectors, and ``ei/<layer>/phi``, vector minus
+          parts.
         - figures ``ei/causal_plane`` and ``ei/weights``.
 
     Args:
@@ -180,11 +181,12 @@ class EICallback(ForesightCallback):
         bands = []
         for layer in self._plan:
             exact = self.method != "sampled" and has_exact_method(layer.module, layer.activation)
-            if not exact or with_fewer_outputs(layer, self.max_pairs)[1] < 1:
+            if not exact or some_outputs(layer.module, self.max_pairs)[1] < 1:
                 kinds: list[str] = [kind for kind in ("parts", "sensitivity") if kind in self.measures]
                 kinds += ["degeneracy"] if len(kinds) == 2 else []
                 bands += [f"{layer.name}/{kind}" for kind in kinds]
-            bands += [f"{layer.name}/vector"] if "vector" in self.measures else []
+            if "vector" in self.measures:
+                bands += [f"{layer.name}/{kind}" for kind in ("vector", *(["phi"] if "parts" in self.measures else []))]
         return bands
 
     def figures(self) -> Mapping[str, Figure]:
@@ -208,37 +210,29 @@ class EICallback(ForesightCallback):
         """Drop the traced layers."""
         self._calls, self._plan = [], []
 
-    def _perturb(self, planned: PerturbedLayer) -> dict[str, Estimate | Tensor]:
-        generator = torch.Generator(planned.device).manual_seed(self.seed)
-        bins: dict[str, Any] = {"in_bins": self.in_bins, "out_bins": self.out_bins, "num_samples": self.num_samples}
-        measured: dict[str, Estimate | Tensor] = {}
-        if {"parts", "sensitivity"} & set(self.measures):
-            layer, share = with_fewer_outputs(planned, self.max_pairs, generator)
-            point = causal_coordinates(
-                layer.module,
-                layer.activation,
-                in_range=layer.in_range,
-                out_range=layer.out_range,
-                in_shape=layer.in_shape,
-                method=self.method,
-                generator=generator,
-                share=share,
-                **bins,
-            )
-            both = {"parts", "sensitivity"} <= set(self.measures)
-            wanted = {*self.measures, "degeneracy"} if both else set(self.measures)
-            measured = {f"{planned.name}/{kind}": total for kind, total in point._asdict().items() if kind in wanted}
-        if "vector" in self.measures:
-            measured[f"{planned.name}/vector"] = effective_information(
-                planned.module,
-                planned.activation,
-                in_range=planned.in_range,
-                out_range=planned.out_range,
-                in_shape=planned.in_shape,
-                generator=generator,
-                **bins,
-            )
-        return measured
+    def _perturb(self, layer: PerturbedLayer) -> dict[str, Estimate | Tensor]:
+        found = causal_measures(
+            layer.module,
+            layer.activation,
+            in_range=layer.in_range,
+            out_range=layer.out_range,
+            in_shape=layer.in_shape,
+            in_bins=self.in_bins,
+            out_bins=self.out_bins,
+            method=self.method,
+            num_samples=self.num_samples,
+            max_pairs=self.max_pairs,
+            vector="vector" in self.measures,
+            generator=torch.Generator(layer.device).manual_seed(self.seed),
+        )
+        wanted: set[str] = set(self.measures)
+        wanted |= {"degeneracy"} if {"parts", "sensitivity"} <= wanted else set()
+        wanted |= {"phi"} if {"parts", "vector"} <= wanted else set()
+        return {
+            f"{layer.name}/{kind}": value
+            for kind, value in found._asdict().items()
+            if kind in wanted and value is not None
+        }
 
     def _range_of(self, batch: Any) -> tuple[float, float] | None:
         inputs = first_tensor(split_batch(batch)[0])

@@ -4,10 +4,6 @@ from lightning_foresight.functional._trace import LayerCall
 from lightning_foresight.functional.dependence import cka, distance_correlation, hsic, nhsic
 from lightning_foresight.functional.discrete_entropy import discrete_entropy
 from lightning_foresight.functional.effective_information.causal import CausalMeasures, causal_measures
-from lightning_foresight.functional.effective_information.causal_coordinates import (
-    CausalCoordinates,
-    causal_coordinates,
-)
 from lightning_foresight.functional.effective_information.connectivity import connectivity_matrix
 from lightning_foresight.functional.effective_information.norms import lin_norm, sig_norm, soft_norm
 from lightning_foresight.functional.effective_information.parts import ei_parts
@@ -62,7 +58,6 @@ __all__ = [
     "ESTIMATORS",
     "Atoms",
     "BrojaResult",
-    "CausalCoordinates",
     "CausalMeasures",
     "Estimate",
     "JointRows",
@@ -73,7 +68,6 @@ __all__ = [
     "SxPIDResult",
     "WeightEI",
     "broja_pid",
-    "causal_coordinates",
     "causal_measures",
     "cka",
     "connectivity_matrix",

@@ -11,7 +11,7 @@ from torch import nn
 
 from lightning_foresight.functional._trace import clean_name
 from lightning_foresight.functional.effective_information.activations import OPEN_END, default_out_range
-from lightning_foresight.functional.effective_information.affine import AFFINE_LAYERS, some_outputs
+from lightning_foresight.functional.effective_information.affine import AFFINE_LAYERS
 from lightning_foresight.probes.dataflow import Dataflow, watch_dataflow
 
 Range = tuple[float, float]
@@ -111,22 +111,6 @@ def perturbation_plan(
             stacklevel=2,
         )
     return plan
-
-
-def with_fewer_outputs(
-    layer: PerturbedLayer, max_pairs: int, generator: torch.Generator | None = None
-) -> tuple[PerturbedLayer, float]:
-    """Return the layer with a random choice of its outputs, and their share of all.
-
-    A pair's bits depend on all inputs of the layer, but on no other output.
-
-    Args:
-        layer: The layer.
-        max_pairs: Largest number of (input, output) pairs; two outputs are kept in any case, for a standard error.
-        generator: Draws the outputs; the first ones are taken when ``None``, which tells the share.
-    """
-    fewer, share = some_outputs(layer.module, max_pairs, generator)
-    return (layer, share) if fewer is layer.module else (layer._replace(module=fewer), share)
 
 
 def _range_before(flow: Dataflow, at: int, in_range: Range | None) -> Range:

@@ -3,8 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lightning_foresight.functional import ei_parts
-from lightning_foresight.probes.perturbation import perturbable, perturbation_plan, with_fewer_outputs
+from lightning_foresight.probes.perturbation import perturbation_plan
 
 
 def plan_of(model, *shape, **options):
@@ -89,22 +88,3 @@ def test_hooks_are_removed_even_when_the_model_fails():
     with pytest.raises(RuntimeError):
         plan_of(model, 5, in_range=(0, 1))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
-
-
-@pytest.mark.parametrize("module", [nn.Linear(12, 40, bias=False), nn.Conv2d(3, 40, 2)], ids=["linear", "conv"])
-def test_fewer_outputs_keep_their_own_pairs(module):
-    assert perturbable("layer", module)
-    model = nn.Sequential(module, nn.Tanh())
-    (layer,) = plan_of(
-        model,
-        12 if isinstance(module, nn.Linear) else 3,
-        *([] if isinstance(module, nn.Linear) else [4, 4]),
-        in_range=(0, 1),
-    )
-    generator = torch.Generator().manual_seed(0)
-    fewer, share = with_fewer_outputs(layer, 60, generator)
-    assert share == with_fewer_outputs(layer, 60)[1] == 5 / 40
-    options = {"in_range": (0, 1), "in_bins": 4, "out_bins": 4}
-    columns, whole = ei_parts(fewer.module, nn.Tanh(), **options), ei_parts(module, nn.Tanh(), **options)
-    assert all((whole == column.unsqueeze(1)).all(0).any() for column in columns.T)
-    assert with_fewer_outputs(layer, 480) == (layer, 1.0)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_foresight.functional._checks import check_int
-from lightning_foresight.functional.effective_information.affine import some_outputs
+from lightning_foresight.functional.effective_information.activations import monotone_rule
+from lightning_foresight.functional.effective_information.affine import as_affine, some_outputs
 from lightning_foresight.functional.effective_information.noise import make_generator, num_inputs
 from lightning_foresight.functional.effective_information.parts import ei_parts
-from lightning_foresight.functional.effective_information.problem import Layer, Range, pose
+from lightning_foresight.functional.effective_information.problem import Layer, Problem, Range, pose
+from lightning_foresight.functional.effective_information.sampled import sampled_parts
 from lightning_foresight.functional.effective_information.sensitivity import sensitivity
 from lightning_foresight.functional.effective_information.totals import layer_total
 from lightning_foresight.functional.effective_information.vector import effective_information
@@ -69,7 +72,8 @@ def causal_measures(
         options: Further arguments of :func:`ei_parts`.
 
     Returns:
-        A :class:`CausalMeasures` of estimates.
+        A :class:`CausalMeasures` of estimates, exact where :func:`ei_parts` is. Elsewhere the standard error of
+        ``parts`` is that of blocks of the samples; that of the sensitivity, from evenly spaced inputs, is not known.
 
     Raises:
         ValueError: If an argument does not fit.
@@ -94,10 +98,13 @@ def causal_measures(
     generator = make_generator(problem, generator)
     few, share = some_outputs(layer, max_pairs, generator)
     question = {"in_range": in_range, "generator": generator, **options}
-    part_bits = ei_parts(few, activation, **question)
     sensitive_bits = sensitivity(few, activation, **question)
-    parts, sensitive = layer_total(part_bits, share), layer_total(sensitive_bits, share)
-    degeneracy = layer_total(sensitive_bits - part_bits, share)
+    if problem.exact:
+        part_bits = ei_parts(few, activation, **question)
+        totals = iter([layer_total(bits, share) for bits in (part_bits, sensitive_bits, sensitive_bits - part_bits)])
+    else:
+        totals = _sampled_totals(problem._replace(layer=few), sensitive_bits, share, options, generator)
+    parts, sensitive, degeneracy = totals
     if not vector:
         return CausalMeasures(parts, sensitive, degeneracy, None, None, None)
     whole = effective_information(layer, activation, **question)
@@ -109,6 +116,24 @@ def causal_measures(
         _minus(whole, parts),
         _over(whole, num_inputs(problem) * math.log2(problem.in_bins)),
     )
+
+
+def _sampled_totals(
+    problem: Problem, sensitive_bits: Tensor, share: float, options: dict[str, Any], generator: torch.Generator
+) -> Iterator[Estimate]:
+    """Yield the totals with both errors: of the choice of outputs, and of the samples.
+
+    The sensitivity comes from evenly spaced inputs: its error is not known.
+    """
+    # Any error is within such a tolerance: one round of samples, whose error is then measured by blocks.
+    rtol = 1e30 if options.get("rtol") is None else options["rtol"]
+    pairs = sampled_parts("causal_measures", problem, options.get("num_samples"), rtol, generator)
+    part_bits, noise = pairs.bits.to(sensitive_bits), pairs.total_std_error.to(sensitive_bits)
+    unknown = torch.full_like(noise, float("nan"))
+    for bits, error in ((part_bits, noise), (sensitive_bits, unknown), (sensitive_bits - part_bits, unknown)):
+        total = layer_total(bits, share)
+        std_error = (total.std_error**2 + (error / share) ** 2).sqrt()
+        yield make_estimate(total.value, std_error=std_error, num_samples=pairs.num_samples, method="sampled")
 
 
 def _minus(whole: Estimate, parts: Estimate) -> Estimate:
@@ -132,3 +157,8 @@ def _over(whole: Estimate, most: float) -> Estimate:
         lower=None if whole.lower is None else whole.lower / most,
         upper=None if whole.upper is None else whole.upper / most,
     )
+
+
+def has_exact_method(layer: Layer, activation: nn.Module | None) -> bool:
+    """Say whether a layer is affine and its activation monotone per unit, so that no pair has to be sampled."""
+    return as_affine(layer) is not None and monotone_rule(activation) is not None
