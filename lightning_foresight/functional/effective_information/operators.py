@@ -12,15 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from lightning_foresight.functional._trace import LayerCall
-from lightning_foresight.functional.effective_information._geometry import (
-    Axis,
-    Geometry,
-    combine_axes,
+from lightning_foresight.functional.effective_information._axes import (
+    adaptive_windows,
     conv_axis,
-    move_geometry,
     pool_axis,
+    pool_windows,
     transposed_conv_axis,
 )
+from lightning_foresight.functional.effective_information._geometry import Geometry, combine_axes, move_geometry
 from lightning_foresight.functional.effective_information.composites import COMPOSITES, LinearPart, is_composite
 
 
@@ -55,11 +54,11 @@ class KernelOperator(NamedTuple):
         return self.kernel.shape[1] * self.geometry.min_fan_out == self.num_outputs
 
 
-def layer_operator(call: LayerCall) -> KernelOperator:
-    """Return the linear map of a traced layer, with its weights as they are now."""
+def layer_operator(call: LayerCall, device: torch.device) -> KernelOperator:
+    """Return the linear map of a traced layer, with its weights as they are now; on ``device`` if it has none."""
     for kind, rule in RULES.items():
         if isinstance(call.module, kind):
-            return rule(call)
+            return rule(call, device)
     raise TypeError(
         f"weight_ei(calls): layer {call.name!r} is a {type(call.module).__name__}; expected one of {rule_names()}, as "
         "trace_weight_layers lists them."
@@ -133,7 +132,7 @@ def _tuple(value: Any, dims: int) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value,) * dims
 
 
-def _conv(call: LayerCall) -> KernelOperator:
+def _conv(call: LayerCall, device: torch.device) -> KernelOperator:
     module: Any = call.module
     dims = len(module.kernel_size)
     sources, targets = _spatial(call, dims)
@@ -150,7 +149,7 @@ def _conv(call: LayerCall) -> KernelOperator:
     return KernelOperator(kernel, geometry, 1)
 
 
-def _transposed_conv(call: LayerCall) -> KernelOperator:
+def _transposed_conv(call: LayerCall, device: torch.device) -> KernelOperator:
     module: Any = call.module
     sources, targets = _spatial(call, len(module.kernel_size))
     settings = tuple(zip(module.kernel_size, module.stride, module.padding, module.dilation, strict=True))
@@ -168,7 +167,7 @@ def _build_single() -> Geometry:
     return combine_axes(())
 
 
-def _linear(call: LayerCall) -> KernelOperator:
+def _linear(call: LayerCall, device: torch.device) -> KernelOperator:
     weight = _weight(call)
     if not call.in_shape:
         raise ValueError(
@@ -178,20 +177,10 @@ def _linear(call: LayerCall) -> KernelOperator:
     return KernelOperator(weight[None, :, :, None], _no_positions(weight), math.prod(call.in_shape[:-1]))
 
 
-def _embedding(call: LayerCall) -> KernelOperator:
+def _embedding(call: LayerCall, device: torch.device) -> KernelOperator:
     # A Linear over one-hot codes: each entry of the vocabulary is an input node, at every position.
     weight = _weight(call)
     return KernelOperator(weight.T[None, :, :, None], _no_positions(weight), math.prod(call.in_shape))
-
-
-def _pool_windows(
-    num_sources: int, num_targets: int, kernel: int, stride: int, padding: int, include_padding: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    starts = np.arange(num_targets) * stride - padding
-    stops = np.minimum(starts + kernel, num_sources + padding)
-    padded = stops - starts
-    starts, stops = starts.clip(0), stops.clip(max=num_sources)
-    return starts, stops, padded if include_padding else stops - starts
 
 
 def _build_pool(
@@ -201,32 +190,29 @@ def _build_pool(
     include_padding: bool,
     divisor: int | None,
 ) -> Geometry:
-    axes: list[Axis] = []
-    for p, q, setting in zip(sources, targets, settings, strict=True):
-        starts, stops, divisors = _pool_windows(p, q, *setting, include_padding)
+    axes = []
+    for at, (p, q, setting) in enumerate(zip(sources, targets, settings, strict=True)):
+        starts, stops, divisors = pool_windows(p, q, *setting, include_padding)
         if divisor is not None:
-            divisors = np.full(q, divisor if not axes else 1)
+            divisors = np.full(q, divisor if at == 0 else 1)
         axes.append(pool_axis(starts, stops, divisors, p))
     return combine_axes(tuple(axes))
 
 
 def _build_adaptive_pool(sources: tuple[int, ...], targets: tuple[int, ...]) -> Geometry:
-    axes = []
-    for p, q in zip(sources, targets, strict=True):
-        index = np.arange(q)
-        starts, stops = index * p // q, -((index + 1) * p // -q)
-        axes.append(pool_axis(starts, stops, stops - starts, p))
-    return combine_axes(tuple(axes))
+    windows = (adaptive_windows(p, q) for p, q in zip(sources, targets, strict=True))
+    return combine_axes(tuple(pool_axis(*window, p) for window, p in zip(windows, sources, strict=True)))
 
 
-def _pool_operator(call: LayerCall, key: tuple[Any, ...], build: Callable[..., Geometry]) -> KernelOperator:
-    # Averages have no weights: they are worked out on the host, where float64 is at hand.
-    geometry = _moved(key, build, torch.device("cpu"), torch.float64)
-    kernel = torch.ones(1, dtype=torch.float64) if geometry.slots is None else geometry.slots[:, 0]
+def _pool(
+    call: LayerCall, key: tuple[Any, ...], build: Callable[..., Geometry], device: torch.device
+) -> KernelOperator:
+    geometry = _moved(key, build, device, sum_dtype(device))
+    kernel = geometry.source_sizes.new_ones(1) if geometry.slots is None else geometry.slots[:, 0]
     return KernelOperator(kernel[None, None, None], geometry, call.in_shape[0])
 
 
-def _avg_pool(call: LayerCall) -> KernelOperator:
+def _avg_pool(call: LayerCall, device: torch.device) -> KernelOperator:
     module: Any = call.module
     dims = {nn.AvgPool1d: 1, nn.AvgPool2d: 2, nn.AvgPool3d: 3}[next(k for k in _POOLS if isinstance(module, k))]
     sources, targets = _spatial(call, dims)
@@ -234,18 +220,18 @@ def _avg_pool(call: LayerCall) -> KernelOperator:
         zip(*(_tuple(value, dims) for value in (module.kernel_size, module.stride, module.padding)), strict=True)
     )
     key = (sources, targets, settings, module.count_include_pad, getattr(module, "divisor_override", None))
-    return _pool_operator(call, key, _build_pool)
+    return _pool(call, key, _build_pool, device)
 
 
-def _adaptive_avg_pool(call: LayerCall) -> KernelOperator:
+def _adaptive_avg_pool(call: LayerCall, device: torch.device) -> KernelOperator:
     dims = next(n for n, kind in enumerate(_ADAPTIVE_POOLS, 1) if isinstance(call.module, kind))
-    return _pool_operator(call, _spatial(call, dims), _build_adaptive_pool)
+    return _pool(call, _spatial(call, dims), _build_adaptive_pool, device)
 
 
 _POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 _ADAPTIVE_POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 
-RULES: dict[type[nn.Module], Callable[[LayerCall], KernelOperator]] = {
+RULES: dict[type[nn.Module], Callable[[LayerCall, torch.device], KernelOperator]] = {
     nn.Linear: _linear,
     LinearPart: _linear,
     **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), _conv),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -118,11 +119,12 @@ def _without_rule(model: nn.Module) -> list[str]:
         for name, module in model.named_modules()
         if has_rule(module) or isinstance(module, (nn.LayerNorm, nn.RMSNorm))
     )
-    return [
-        clean_name(name)
-        for name, weight in model.named_parameters()
-        if weight.ndim > 1 and not name.startswith(covered)
-    ]
+    parameters = (name for name, weight in model.named_parameters() if weight.ndim > 1 and not name.startswith(covered))
+    # Quantised modules keep their weights packed, behind a method.
+    packed = (
+        f"{name}.weight" for name, module in model.named_modules() if inspect.ismethod(getattr(module, "weight", None))
+    )
+    return [clean_name(name) for name in (*parameters, *packed)]
 
 
 def _check_names(names: set[str], modules: dict[str, nn.Module], measurable: list[str]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lightning_foresight.functional._checks import check_base, check_choice, check_finite
 from lightning_foresight.functional._trace import LayerCall, first_tensor
 from lightning_foresight.functional.effective_information._layer_sums import SHARES, network_sums
-from lightning_foresight.functional.effective_information.operators import constant, layer_operator
+from lightning_foresight.functional.effective_information.operators import constant, layer_operator, sum_dtype
 from lightning_foresight.functional.effective_information.weight_layers import trace_weight_layers
 
 
@@ -84,19 +84,19 @@ def weight_ei(calls: Sequence[LayerCall], *, norm: str = "lin", base: float = 2,
     check_base("weight_ei", base)
     if not calls:
         raise ValueError("weight_ei(calls=[]): expected at least one layer, as trace_weight_layers lists them.")
-    operators = [layer_operator(call) for call in calls]
+    parameters = [p for p in (next(call.module.parameters(), None) for call in calls) if p is not None]
+    device = parameters[0].device if parameters else torch.device("cpu")
+    operators = [layer_operator(call, device) for call in calls]
     if validate:
         for call, operator in zip(calls, operators, strict=True):
             check_finite("weight_ei", f"weight of {call.name}", operator.kernel)
-    weights = [op.kernel for call, op in zip(calls, operators, strict=True) if hasattr(call.module, "weight")]
-    device = weights[0].device if weights else operators[0].kernel.device
-    double = any(weight.dtype == torch.float64 for weight in weights) or not weights
+    double = not parameters or any(parameter.dtype == torch.float64 for parameter in parameters)
     with _full_precision(device):
         sums = network_sums(operators, norm, device)
     num_inputs = [operator.num_inputs for operator in operators]
     # One column a layer, the network last.
     sums = torch.cat([sums, sums.sum(1, keepdim=True)], 1)
-    parts = _finish(sums, [*num_inputs, sum(num_inputs)], base).to(torch.float64 if double else torch.float32)
+    parts = _finish(sums, [*num_inputs, sum(num_inputs)], base).to(sum_dtype(device) if double else torch.float32)
     ei, determinism, degeneracy, effectiveness = (part.unbind() for part in parts)
     layers = {
         call.name: WeightEI(ei[at], determinism[at], degeneracy[at], effectiveness[at], {})

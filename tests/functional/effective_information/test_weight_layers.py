@@ -103,6 +103,19 @@ def test_weight_matrices_without_a_rule_are_named_in_a_warning():
         trace_weight_layers(model, lambda: model(torch.zeros(1, 4)))
 
 
+def test_quantised_layers_are_named_in_a_warning():
+    class Packed(nn.Module):
+        def weight(self):
+            return torch.zeros(4, 4, dtype=torch.int8)
+
+        def forward(self, x):
+            return x
+
+    model = nn.Sequential(nn.Linear(4, 4), Packed())
+    with pytest.warns(UserWarning, match=r"no rule says which nodes they connect: 1\.weight\."):
+        trace_weight_layers(model, lambda: model(torch.zeros(1, 4)))
+
+
 def test_batch_norm_layer_norm_and_biases_are_passed_over_in_silence(recwarn):
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.LayerNorm(4), nn.PReLU(4))
     trace_weight_layers(model, lambda: model(torch.zeros(2, 4)))
