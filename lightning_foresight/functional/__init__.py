@@ -18,9 +18,11 @@ from lightning_foresight.functional.effective_information.weights import (
 from lightning_foresight.functional.entropy import entropy
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.gradient_noise import (
+    HessianNoiseScale,
     NoiseScale,
     exact_noise_scale,
     fieller_interval,
+    hessian_noise_scale,
     noise_moments,
     noise_scale_from_norms,
     per_example_sq_norms,
@@ -45,6 +47,7 @@ from lightning_foresight.functional.partial_information import (
     information_by_degree,
     joint_table,
     o_information,
+    quantize,
     reing,
     representational_complexity,
     s_information,
@@ -60,6 +63,7 @@ __all__ = [
     "BrojaResult",
     "CausalMeasures",
     "Estimate",
+    "HessianNoiseScale",
     "JointRows",
     "LayerCall",
     "NoiseScale",
@@ -81,6 +85,7 @@ __all__ = [
     "entropy",
     "exact_noise_scale",
     "fieller_interval",
+    "hessian_noise_scale",
     "hsic",
     "information_by_degree",
     "input_information",
@@ -95,6 +100,7 @@ __all__ = [
     "o_information",
     "per_example_sq_norms",
     "plane_information",
+    "quantize",
     "reing",
     "representational_complexity",
     "s_information",

@@ -12,6 +12,7 @@ from lightning_foresight.functional.partial_information.multivariate import (
     s_information,
     total_correlation,
 )
+from lightning_foresight.functional.partial_information.quantize import quantize
 from lightning_foresight.functional.partial_information.reing import ReingResult, reing, subset_mutual_information
 from lightning_foresight.functional.partial_information.shannon_invariants import (
     ShannonInvariantsResult,
@@ -31,6 +32,7 @@ __all__ = [
     "information_by_degree",
     "joint_table",
     "o_information",
+    "quantize",
     "reing",
     "representational_complexity",
     "s_information",
