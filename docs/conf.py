@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from matplotlib.figure import Figure
-from sphinx_gallery.scrapers import figure_rst
+import sys
+from pathlib import Path
 
 import lightning_foresight
+
+sys.path.insert(0, str(Path(__file__).parent))  # for foresight_scraper
 
 project = "lightning_foresight"
 author = "The lightning_foresight developers"
@@ -34,37 +36,12 @@ exclude_patterns = ["_build", "auto_examples/**/*.ipynb", "auto_examples/**/*.py
 suppress_warnings = ["config.cache"]
 
 
-class ForesightFigures:
-    """Shows the figures among an example's variables; ours are made without pyplot, which the gallery looks at."""
-
-    def __init__(self) -> None:
-        self.shown: set[int] = set()
-        self.kept: list[Figure] = []  # keeps identities unique
-
-    def __repr__(self) -> str:
-        return "ForesightFigures"
-
-    def __call__(self, block, block_vars, gallery_conf):
-        found = []
-        for value in block_vars["example_globals"].values():
-            candidates = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-            found += [one for one in candidates if isinstance(one, Figure) and id(one) not in self.shown]
-        paths = []
-        for figure in found:
-            self.shown.add(id(figure))
-            self.kept.append(figure)
-            path = next(block_vars["image_path_iterator"])
-            figure.savefig(path)
-            paths.append(path)
-        return figure_rst(paths, gallery_conf["src_dir"])
-
-
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"\.py$",
     "ignore_pattern": r"run_all\.py$",
-    "image_scrapers": (ForesightFigures(), "matplotlib"),
+    "image_scrapers": ("foresight_scraper", "matplotlib"),
     "abort_on_example_error": True,
     "remove_config_comments": True,
     "show_memory": False,

@@ -1,6 +1,7 @@
 """torchmetrics metrics around the pure functions: state, synchronisation over ranks, reset."""
 
 from lightning_foresight.metrics.broja_pid import BrojaPID
+from lightning_foresight.metrics.dependence import DependenceMetric
 from lightning_foresight.metrics.effective_information import EffectiveInformation
 from lightning_foresight.metrics.gradient_noise_scale import GradientNoiseScale
 from lightning_foresight.metrics.joint_table import JointTable
@@ -12,6 +13,7 @@ from lightning_foresight.metrics.weight_effective_information import WeightEffec
 
 __all__ = [
     "BrojaPID",
+    "DependenceMetric",
     "EffectiveInformation",
     "GradientNoiseScale",
     "JointTable",
