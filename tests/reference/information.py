@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable
 from pathlib import Path
 
 import numpy as np
+from scipy.special import psi
 
 TISHBY = Path(__file__).parents[1] / "data" / "tishby_tanh_plane.npz"
 
@@ -76,3 +77,30 @@ class TishbyPlane:
     def reference(self, name: str) -> np.ndarray:
         """I(X;T) and I(T;Y) in bits, shape ``(21, 6, 2)``."""
         return np.stack([self.file[f"ref_{name}_IXT"], self.file[f"ref_{name}_ITY"]], -1)
+
+
+def ksg(x: np.ndarray, y: np.ndarray, k: int, variant: int) -> float:
+    """Kraskov et al. 2004 in nats, one sample at a time; columns in units of their standard deviation."""
+    x, y = (rows / rows.std(0, ddof=1) for rows in (x, y))
+    n, total = len(x), 0.0
+    for i in range(n):
+        dx, dy = (np.delete(np.sqrt(((rows - rows[i]) ** 2).sum(1)), i) for rows in (x, y))
+        nearest = np.argsort(np.maximum(dx, dy))[:k]
+        if variant == 1:
+            radius = np.maximum(dx, dy)[nearest[-1]]
+            total -= psi((dx < radius).sum() + 1) + psi((dy < radius).sum() + 1)
+        else:
+            total -= 1 / k + psi((dx <= dx[nearest].max()).sum()) + psi((dy <= dy[nearest].max()).sum())
+    return float(psi(k) + psi(n) + total / n)
+
+
+def ross(x: np.ndarray, labels: np.ndarray, k: int) -> float:
+    """Ross 2014 in nats for samples without ties, one sample at a time."""
+    x = x / x.std(0, ddof=1)
+    n, total = len(x), 0.0
+    for i in range(n):
+        distance = np.sqrt(((x - x[i]) ** 2).sum(1))
+        distance[i] = np.inf
+        radius = np.sort(distance[labels == labels[i]])[k - 1]
+        total += psi(k) - psi((labels == labels[i]).sum()) - psi((distance <= radius).sum())
+    return float(psi(n) + total / n)

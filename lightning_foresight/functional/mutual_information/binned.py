@@ -143,7 +143,7 @@ def binned_information(
     else:
         labels, num_labels = as_labels(_OWNER, "labels", labels, n)
     codes = binning(rows, bin_width, bins, range, edges, equal_mass)
-    method = f"binned ({correction}, {_name(bin_width, bins, edges, equal_mass)})"
+    method = f"binned ({correction}, {_name(rows, bin_width, bins, edges, equal_mass, range)})"
     num_cells = _possible_cells(rows, codes) if correction == "nsb" else None
     cells = count_cells(row_keys(rows, codes), labels.to(rows.device), num_labels)
     return _informations(cells, (num_cells, num_labels), correction, base, method)
@@ -161,7 +161,7 @@ def binned_pair(x: Tensor, y: Tensor, *, base: float = 2, correction: str = "non
     possible: tuple[float | None, float | None] = (None, None)
     if correction == "nsb":
         possible = _possible_cells(x_rows, x_codes), _possible_cells(y_rows, y_codes)
-    method = f"binned ({correction}, {_name(**{k: v for k, v in options.items() if k != 'range'})})"
+    method = f"binned ({correction}, {_name(x_rows, **options)})"
     return _informations(cells, possible, correction, base, method)[1]
 
 
@@ -202,9 +202,19 @@ def _informations(
     return estimate(i_xt, i_xt_error), estimate(i_ty, i_ty_error)
 
 
-def _name(bin_width: float | None = None, bins: int | None = None, edges: Any = None, equal_mass: bool = False) -> str:
+def _name(
+    rows: Tensor,
+    bin_width: float | None = None,
+    bins: int | None = None,
+    edges: Any = None,
+    equal_mass: bool = False,
+    range: tuple[float, float] | None = None,
+) -> str:
+    if not rows.is_floating_point():
+        return "integer values"
     if bin_width is not None:
         return f"bin_width={bin_width}"
     if edges is not None:
         return f"{len(edges) + 1} bins between given edges"
-    return f"{DEFAULT_BINS if bins is None else bins} bins" + (" of equal mass" if equal_mass else "")
+    where = " of equal mass" if equal_mass else "" if range is None else f" over {tuple(range)}"
+    return f"{DEFAULT_BINS if bins is None else bins} bins{where}"

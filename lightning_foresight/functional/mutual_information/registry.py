@@ -11,8 +11,15 @@ from torch import Tensor
 
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional.estimate import Estimate
+from lightning_foresight.functional.mutual_information.auto import auto_pair, check_auto
 from lightning_foresight.functional.mutual_information.binned import binned_information, binned_pair, check_binning
+from lightning_foresight.functional.mutual_information.gaussian import check_gaussian_copula, gaussian_copula_pair
 from lightning_foresight.functional.mutual_information.kde import check_kde, kde_information
+from lightning_foresight.functional.mutual_information.ksg import check_ksg, ksg_label, ksg_pair
+from lightning_foresight.functional.mutual_information.noisy import check_noisy, noisy_information
+from lightning_foresight.functional.mutual_information.probe import check_probe, probe_label
+from lightning_foresight.functional.mutual_information.renyi import check_renyi, renyi_label, renyi_pair
+from lightning_foresight.functional.mutual_information.sliced import check_sliced, sliced_label, sliced_pair
 
 
 class Estimator(NamedTuple):
@@ -45,7 +52,38 @@ def _defaults(check: Callable[..., None]) -> dict[str, Any]:
     return {name: parameter.default for name, parameter in inspect.signature(check).parameters.items()}
 
 
+def _between(owner: str, pair: Callable[..., Estimate]) -> Callable[..., Estimate]:
+    """I(X;T) by an estimator that compares two sets of samples."""
+
+    def input_information(activations: Tensor, inputs: Tensor | None, **options: Any) -> Estimate:
+        if inputs is None:
+            raise ValueError(
+                f"input_information(inputs=None): estimator {owner!r} compares the inputs with the activations; pass "
+                "inputs= of shape (n, ...), or use 'binned', 'kde' or 'noisy'."
+            )
+        return pair(inputs, activations, **options)
+
+    return input_information
+
+
+def _auto_input(activations: Tensor, inputs: Tensor | None, k: int = 3, seed: int = 0, **options: Any) -> Estimate:
+    estimate = noisy_information(activations, seed=seed, **options)[0]
+    return estimate._replace(method=f"auto: {estimate.method}")
+
+
+def _auto_label(activations: Tensor, labels: Tensor, k: int = 3, seed: int = 0, **options: Any) -> Estimate:
+    estimate = ksg_label(activations, labels, k=k, **options)
+    return estimate._replace(method=f"auto: {estimate.method}")
+
+
 ESTIMATORS: dict[str, Estimator] = {
+    "auto": Estimator(
+        "chosen by the data: counts, nearest neighbours, Gaussian copula; for a layer, declared noise",
+        check_auto,
+        pair=auto_pair,
+        input=_auto_input,
+        label=_auto_label,
+    ),
     "binned": Estimator(
         "entropies of the cells that binning each unit makes",
         check_binning,
@@ -60,6 +98,45 @@ ESTIMATORS: dict[str, Estimator] = {
         input=lambda activations, inputs, **options: kde_information(activations, **options)[0],
         label=lambda activations, labels, **options: kde_information(activations, labels, **options)[1],
         plane=kde_information,
+    ),
+    "noisy": Estimator(
+        "Monte Carlo over the mixture density of a layer with declared Gaussian noise",
+        check_noisy,
+        input=lambda activations, inputs, **options: noisy_information(activations, **options)[0],
+        label=lambda activations, labels, **options: noisy_information(activations, labels, **options)[1],
+        plane=noisy_information,
+    ),
+    "ksg": Estimator(
+        "distances to nearest neighbours; with labels as Ross 2014, ties counted",
+        check_ksg,
+        pair=ksg_pair,
+        input=_between("ksg", ksg_pair),
+        label=ksg_label,
+    ),
+    "gaussian_copula": Estimator(
+        "canonical correlations of normal scores, debiased",
+        check_gaussian_copula,
+        pair=gaussian_copula_pair,
+        input=_between("gaussian_copula", gaussian_copula_pair),
+    ),
+    "renyi": Estimator(
+        "eigenvalues of kernel matrices",
+        check_renyi,
+        pair=renyi_pair,
+        input=_between("renyi", renyi_pair),
+        label=renyi_label,
+    ),
+    "sliced": Estimator(
+        "mean over random one-dimensional projections",
+        check_sliced,
+        pair=sliced_pair,
+        input=_between("sliced", sliced_pair),
+        label=sliced_label,
+    ),
+    "probe": Estimator(
+        "held-out predictions of a small classifier",
+        check_probe,
+        label=probe_label,
     ),
 }
 
@@ -115,7 +192,7 @@ def check_plane_estimator(owner: str, name: str, options: dict[str, Any] | None 
     find_estimator(owner, name, "label", options)
 
 
-def mutual_information(x: Tensor, y: Tensor, estimator: str = "binned", base: float = 2, **options: Any) -> Estimate:
+def mutual_information(x: Tensor, y: Tensor, estimator: str = "auto", base: float = 2, **options: Any) -> Estimate:
     """Mutual information between two sets of samples, by the estimator's name.
 
     Args:
@@ -137,6 +214,8 @@ def mutual_information(x: Tensor, y: Tensor, estimator: str = "binned", base: fl
         >>> x = torch.tensor([0, 0, 1, 1])
         >>> mutual_information(x, 1 - x, estimator="binned").value.item()
         1.0
+        >>> mutual_information(x.repeat(50), x.repeat(50)).method
+        'auto: binned (chao_wang_jost, integer values)'
     """
     entry = find_estimator("mutual_information", estimator, "pair", options)
     assert entry.pair is not None

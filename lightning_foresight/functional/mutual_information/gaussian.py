@@ -1,0 +1,115 @@
+"""Mutual information of a Gaussian copula: ranks to normal scores, then canonical correlations."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_foresight.functional._checks import check_base, check_same_length
+from lightning_foresight.functional.estimate import Estimate, make_estimate
+from lightning_foresight.functional.mutual_information._arguments import as_rows
+
+_OWNER = "gaussian_copula"
+
+
+class Canonical(NamedTuple):
+    """Canonical correlations, in falling order, and a basis of each side whose first columns have them."""
+
+    correlations: Tensor
+    x_directions: Tensor
+    y_directions: Tensor
+
+
+def check_gaussian_copula() -> None:
+    """There are no options."""
+
+
+def normal_scores(rows: Tensor) -> Tensor:
+    """Replace each column by the normal quantiles of its ranks, ties by their mean rank; float64."""
+    columns = rows.T.contiguous()
+    ordered = columns.sort(1).values
+    below = torch.searchsorted(ordered, columns)
+    below_or_equal = torch.searchsorted(ordered, columns, right=True)
+    return torch.special.ndtri((below + below_or_equal).double() / (2 * rows.shape[0])).T
+
+
+def canonical_correlations(x: Tensor, y: Tensor) -> Canonical:
+    """Canonical correlations of float64 rows; directions without variance are left out."""
+
+    def whiten(rows: Tensor) -> tuple[Tensor, Tensor]:
+        rows = rows - rows.mean(0)
+        values, vectors = torch.linalg.eigh(rows.T @ rows / (rows.shape[0] - 1))
+        kept = values > 1e-10 * values[-1].clamp(min=1e-300)
+        basis = vectors[:, kept] / values[kept].sqrt()
+        return rows @ basis, basis
+
+    (x_white, x_basis), (y_white, y_basis) = whiten(x), whiten(y)
+    u, correlations, v = torch.linalg.svd(x_white.T @ y_white / (x.shape[0] - 1), full_matrices=True)
+    return Canonical(correlations.clamp(max=1 - 1e-12), x_basis @ u, y_basis @ v.T)
+
+
+def gaussian_information(canonical: Canonical, n: int) -> tuple[Tensor, Tensor]:
+    """Debiased information of a Gaussian pair in nats, and its standard error.
+
+    The bias of a log determinant of n samples' covariance is known exactly (Wishart); that of the information is the
+    difference of three, about d_x d_y / 2n.
+    """
+    correlations = canonical.correlations
+    plain = -0.5 * torch.log1p(-(correlations**2)).sum()
+
+    def log_det_bias(d: int) -> Tensor:
+        order = torch.arange(1, d + 1, dtype=torch.float64, device=correlations.device)
+        return torch.digamma((n - order).clamp(min=1) / 2).sum() + d * math.log(2 / (n - 1))
+
+    d_x, d_y = canonical.x_directions.shape[1], canonical.y_directions.shape[1]
+    bias = 0.5 * (log_det_bias(d_x) + log_det_bias(d_y) - log_det_bias(d_x + d_y))
+    return plain - bias, (correlations.square().sum() / n).sqrt()
+
+
+def gaussian_copula_pair(x: Tensor, y: Tensor, *, base: float = 2) -> Estimate:
+    r"""Mutual information that the ranks would have under a Gaussian copula, without its small-sample bias.
+
+    .. math:: I = -\frac12 \sum_j \log (1 - \rho_j^2) - \mathrm{bias}(n, d_x, d_y)
+
+    with :math:`\rho` the canonical correlations of the columns' normal scores. It sees dependence that is linear after
+    transforming each column; for single columns it is a lower bound, in more dimensions nearly always too low.
+
+    Args:
+        x: Samples, shape ``(n, ...)``, with fewer columns in all than samples.
+        y: Samples, shape ``(n, ...)``.
+        base: Base of the logarithm; 2 gives bits.
+
+    Returns:
+        The estimate, a scalar in float64, with the Gaussian :math:`\sqrt{\sum \rho^2 / n}` as ``std_error``.
+
+    Raises:
+        ValueError: If samples are not finite, differ in number, or are not more than the columns.
+
+    Source: Ince et al. 2017, doi 10.1002/hbm.23471; Miller 2003 for the bias.
+
+    Example:
+        >>> import torch
+        >>> from lightning_foresight.functional import mutual_information
+        >>> x = torch.randn(5000, generator=torch.Generator().manual_seed(0))
+        >>> noise = torch.randn(5000, generator=torch.Generator().manual_seed(1))
+        >>> estimate = mutual_information(x.exp(), (x + noise) ** 3, estimator="gaussian_copula")  # exactly half a bit
+        >>> abs(estimate.value.item() - 0.5) < 0.05
+        True
+    """
+    check_base(_OWNER, base)
+    x_rows, y_rows = as_rows(_OWNER, "x", x), as_rows(_OWNER, "y", y)
+    check_same_length(_OWNER, "x", x_rows, "y", y_rows)
+    n, columns = x_rows.shape[0], x_rows.shape[1] + y_rows.shape[1]
+    if n <= columns + 2:
+        raise ValueError(
+            f"{_OWNER}(x, y): got {n} samples of {columns} columns in all; expected more samples than columns. Reduce "
+            "the columns (pool, project), or use estimator='sliced'."
+        )
+    canonical = canonical_correlations(normal_scores(x_rows), normal_scores(y_rows))
+    value, error = gaussian_information(canonical, n)
+    kind = "lower_bound" if columns == 2 else "estimate"
+    nats = math.log(base)
+    return make_estimate(value / nats, std_error=error / nats, num_samples=n, kind=kind, method="Gaussian copula")

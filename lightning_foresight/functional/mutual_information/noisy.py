@@ -1,0 +1,134 @@
+"""Mutual information of a layer with declared Gaussian noise, by Monte Carlo over the exact mixture density."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lightning_foresight.functional._checks import check_base, check_int, fail
+from lightning_foresight.functional.estimate import Estimate, make_estimate
+from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
+from lightning_foresight.functional.mutual_information._distances import row_blocks
+
+_OWNER = "noisy"
+
+
+def check_noisy(
+    noise_std: float | None = None, relative_noise: float = 0.05, num_draws: int = 1, seed: int = 0
+) -> None:
+    """Check the options of ``"noisy"`` without data."""
+    for name, value in (("noise_std", noise_std), ("relative_noise", relative_noise)):
+        if value is not None and not 0 < value < math.inf:
+            fail(_OWNER, name, value, "expected a positive number, the standard deviation of the noise.")
+    check_int(_OWNER, "num_draws", num_draws, 1)
+    check_int(_OWNER, "seed", seed, 0)
+
+
+def noisy_information(
+    activations: Tensor,
+    labels: Tensor | None = None,
+    *,
+    base: float = 2,
+    noise_std: float | None = None,
+    relative_noise: float = 0.05,
+    num_draws: int = 1,
+    seed: int = 0,
+) -> tuple[Estimate, Estimate]:
+    r"""Both coordinates of the information plane of a layer with Gaussian noise, without binning and without bounds.
+
+    .. math::
+        I(X; T + N) = \Big\langle \log \frac{\varphi(z - t_i)}{\frac1n \sum_j \varphi(z - t_j)} \Big\rangle, \qquad
+        I(T + N; Y) = \Big\langle \log \frac{\frac{1}{n_y} \sum_{j: y_j = y_i} \varphi(z - t_j)}
+        {\frac1n \sum_j \varphi(z - t_j)} \Big\rangle, \qquad z = t_i + N
+
+    For X uniform on the given samples the density is this mixture, so the only error is that of the draws. When the
+    samples stand for a larger set, I(X;T+N) is at most :math:`\log n` and too low; leaving out the sample's own term of
+    the mixture makes it too high. ``lower`` and ``upper`` are that bracket.
+
+    Args:
+        activations: Shape ``(n, ...)``, one row for each of n distinct inputs.
+        labels: Integer classes, shape ``(n,)``; without them the second estimate is 0.
+        base: Base of the logarithm; 2 gives bits.
+        noise_std: Standard deviation of the noise on every unit.
+        relative_noise: The same in units of the root mean square of the layer's activations about their means, when
+            ``noise_std`` is not given. Values of different layers are then at different noise.
+        num_draws: Draws of the noise for each sample.
+        seed: Seed of the draws.
+
+    Returns:
+        Estimates of I(X;T+N) and I(T+N;Y), scalars in float64. ``std_error`` is that of the draws and the samples'
+        terms; ``saturation`` is I(X;T+N) over :math:`\log n`.
+
+    Raises:
+        ValueError: If activations are not finite, labels are not integers or do not match, or an option is out of
+            range.
+
+    Source: Goldfeld et al. 2019 (arXiv 1810.05728).
+
+    Example:
+        >>> import torch
+        >>> from lightning_foresight.functional import input_information
+        >>> activations = torch.tensor([[0.0], [0.0], [1.0], [1.0]])
+        >>> round(input_information(activations, estimator="noisy", noise_std=0.01).value.item(), 6)
+        1.0
+    """
+    check_base(_OWNER, base)
+    check_noisy(noise_std, relative_noise, num_draws, seed)
+    rows = as_rows(_OWNER, "activations", activations)
+    rows = rows if rows.is_floating_point() else rows.float()
+    n, nats = rows.shape[0], math.log(base)
+    if labels is None:
+        labels, num_labels = torch.zeros(n, dtype=torch.int64, device=rows.device), 1
+    else:
+        labels, num_labels = as_labels(_OWNER, "labels", labels, n)
+        labels = labels.to(rows.device)
+    rows = rows - rows.mean(0)
+    std = relative_noise * rows.square().mean().sqrt() if noise_std is None else noise_std
+    if noise_std is None and not bool(std > 0):
+        std = 1.0  # a constant layer: any noise gives 0
+    rows = rows / std
+    generator = torch.Generator(device=rows.device).manual_seed(seed)
+    one_hot = torch.nn.functional.one_hot(labels, num_labels).to(rows.dtype)
+    class_sizes = one_hot.sum(0).double()[labels]
+    half_sq = 0.5 * rows.square().sum(1)
+    i_xt, i_ty, left_out = [], [], []
+    for _ in range(num_draws):
+        noise = torch.randn(rows.shape, generator=generator, dtype=rows.dtype, device=rows.device)
+        for block in row_blocks(n, rows.device):
+            noisy = rows[block] + noise[block]
+            # log phi(z - t_j) less that of the own centre, so that the own term is exp(0) = 1.
+            own = (noisy * rows[block]).sum(1) - half_sq[block]
+            density = (noisy @ rows.T - half_sq).sub_(own.unsqueeze(1))
+            index = torch.arange(block.start, block.stop, device=rows.device).unsqueeze(1)
+            density.scatter_(1, index, 0.0)
+            largest = density.amax(1, keepdim=True)
+            density.sub_(largest).clamp_(min=-80).exp_()  # far below what a float32 sum keeps, and never denormal
+            of_class = (density @ one_hot).double()
+            total, own_class = of_class.sum(1), of_class.gather(1, labels[block].unsqueeze(1)).squeeze(1)
+            shift = largest.squeeze(1).double()
+            others = (total - (-shift).exp()).clamp(min=n * math.exp(-80))
+            i_xt.append(math.log(n) - total.log() - shift)
+            i_ty.append((own_class / class_sizes[block]).log() - (total / n).log())
+            left_out.append(math.log(n - 1) - others.log() - shift)
+
+    def per_sample(parts: list[Tensor]) -> Tensor:
+        return torch.cat(parts).view(num_draws, n).mean(0) / nats
+
+    terms_x, terms_y, terms_out = per_sample(i_xt), per_sample(i_ty), per_sample(left_out)
+    saturation = (terms_x.mean() * nats / math.log(n)).clamp(0, 1)
+    method = f"noisy (noise {float(std):.3g}, {num_draws} draws)"
+
+    def estimate(terms: Tensor, lower: Tensor | None, upper: Tensor | None) -> Estimate:
+        return make_estimate(
+            terms.mean(),
+            std_error=terms.std(correction=0) / math.sqrt(n),
+            num_samples=n,
+            saturation=saturation,
+            lower=lower,
+            upper=upper,
+            method=method,
+        )
+
+    return estimate(terms_x, terms_x.mean(), terms_out.mean()), estimate(terms_y, None, None)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lightning_foresight.functional import input_information, label_information, plane_information
+from tests.reference.information import TishbyPlane
+
+
+def test_noisy_value_of_the_tanh_net_lies_between_the_bounds() -> None:
+    plane = TishbyPlane()
+    labels = torch.from_numpy(plane.labels)
+    upper, lower = plane.reference("kde64_up"), plane.reference("kde64_lo")
+    for layer, activations in enumerate(plane.activations(20)):
+        rows = torch.from_numpy(activations)
+        i_xt, i_ty = plane_information(rows, labels, estimator="noisy", noise_std=1e-3**0.5)
+        slack = 3 * i_xt.std_error.item()
+        assert lower[20, layer, 0] - slack <= i_xt.value.item() <= upper[20, layer, 0] + slack
+        assert -1e-6 <= i_ty.value.item() <= 0.99916 + 1e-3
+
+
+def test_two_points_with_noise_carry_the_information_of_a_gaussian_channel() -> None:
+    # Antipodal signals at +-1 with noise of standard deviation 1: C = 1 - E log2(1 + exp(-2 (1 + N))), N ~ N(0, 1).
+    noise = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    density = torch.exp(-(noise**2) / 2)
+    truth = 1 - float((density * torch.log2(1 + torch.exp(-2 * (1 + noise)))).sum() / density.sum())
+    labels = torch.arange(2000) % 2
+    rows = (2.0 * labels - 1).unsqueeze(1)
+    for estimate in plane_information(rows, labels, estimator="noisy", noise_std=1.0, num_draws=5):
+        assert estimate.value.item() == pytest.approx(truth, abs=4 * max(estimate.std_error.item(), 0.005))
+
+
+def test_more_noise_leaves_less() -> None:
+    rows = torch.randn(300, 3, generator=torch.Generator().manual_seed(0))
+    values = [input_information(rows, estimator="noisy", relative_noise=r).value.item() for r in (0.01, 0.1, 1.0)]
+    assert values[0] > values[1] > values[2] > 0
+
+
+def test_subsample_reads_low_and_its_bracket_holds_the_whole() -> None:
+    rows = torch.randn(2000, 2, generator=torch.Generator().manual_seed(0))
+    whole = input_information(rows, estimator="noisy", noise_std=0.05).value.item()
+    part = input_information(rows[:200], estimator="noisy", noise_std=0.05)
+    assert part.value.item() < whole
+    assert part.lower.item() <= whole <= part.upper.item()
+
+
+def test_relative_noise_makes_the_unit_irrelevant() -> None:
+    rows = torch.randn(200, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    one = input_information(rows, estimator="noisy").value.item()
+    assert one == pytest.approx(input_information(1000 * rows + 5, estimator="noisy").value.item(), abs=1e-6)
+
+
+def test_same_seed_gives_the_same_value_and_leaves_the_global_generator_alone() -> None:
+    rows = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(1)
+    first = input_information(rows, estimator="noisy", seed=3).value
+    drawn = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.rand(1) == drawn
+    assert first == input_information(rows, estimator="noisy", seed=3).value
+    assert first != input_information(rows, estimator="noisy", seed=4).value
+
+
+def test_constant_layer_holds_nothing() -> None:
+    assert input_information(torch.ones(50, 3), estimator="noisy").value.item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_bad_options_are_named_with_what_would_do() -> None:
+    rows = torch.randn(10, 2)
+    with pytest.raises(ValueError, match=r"noisy\(noise_std=-1\): expected a positive number"):
+        input_information(rows, estimator="noisy", noise_std=-1)
+    with pytest.raises(ValueError, match=r"noisy\(num_draws=0\): expected an integer of at least 1"):
+        label_information(rows, torch.arange(10) % 2, estimator="noisy", num_draws=0)
+    assert math.isfinite(input_information(rows, estimator="noisy").value.item())
