@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lightning_foresight.callbacks._samples import run_samples
 from lightning_foresight.functional._checks import describe, fail
+from lightning_foresight.functional._trace import first_tensor
 from lightning_foresight.functional.entropy import entropy
 from lightning_foresight.probes.samples import batch_length, split_batch
 
@@ -68,6 +69,11 @@ class PlaneSamples(NamedTuple):
         shuffle = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(device)
         limits = {suffix: _entropy_of(label) for suffix, label in labels.items()}
         return cls(batches, labels, shuffle, math.log2(count), limits)
+
+    def inputs(self) -> Tensor:
+        """Return the inputs of all samples as rows of numbers."""
+        tensors = [first_tensor(split_batch(batch)[0]) for batch in self.batches]
+        return torch.cat([tensor.flatten(1).float() for tensor in tensors if tensor is not None])
 
     def without_data(self) -> PlaneSamples:
         """Return the limits alone."""

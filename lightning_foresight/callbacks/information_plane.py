@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
 from lightning_foresight.callbacks._plane_samples import PlaneSamples, TargetRules, default_layers, has_output
-from lightning_foresight.functional._checks import check_choice, check_int
-from lightning_foresight.functional.estimate import Estimate
+from lightning_foresight.functional._checks import check_choice, check_int, fail
+from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information import (
     check_plane_estimator,
     data_processing_gap,
@@ -22,6 +22,7 @@ from lightning_foresight.functional.mutual_information import (
     mutual_information,
     plane_information,
 )
+from lightning_foresight.metrics.dependence import DependenceMetric
 from lightning_foresight.probes.activations import REDUCTIONS, capture_activations
 from lightning_foresight.probes.isolation import undisturbed
 from lightning_foresight.probes.layers import LayerSpec, select_layers
@@ -29,6 +30,9 @@ from lightning_foresight.probes.layers import LayerSpec, select_layers
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pytorch_lightning import LightningModule, Trainer
+
+# These ask how many inputs a layer keeps apart; all others compare the inputs themselves with the activations.
+WITHOUT_INPUTS = ("auto", "binned", "kde", "noisy")
 
 
 class InfoPlaneCallback(ForesightCallback):
@@ -52,7 +56,9 @@ class InfoPlaneCallback(ForesightCallback):
 
     Args:
         estimator: A name, such as ``"binned"`` (options ``bins``, ``bin_width``, ``correction``) or ``"kde"``
-            (``noise_variance``, ``bound``); see :func:`~lightning_foresight.functional.input_information`.
+            (``noise_variance``, ``bound``), see :func:`~lightning_foresight.functional.input_information`; or an
+            instance of :class:`~lightning_foresight.metrics.DependenceMetric`, which compares the inputs with the
+            activations and the activations with the labels. Use several callbacks for several estimators.
         options: Options of the estimator, as a mapping.
         dataloader: Where the samples come from: ``"val"``, ``"train"``, a DataLoader, or tensors ``(inputs, targets)``.
         num_samples: How many samples; the same ones for the whole run.
@@ -88,7 +94,7 @@ class InfoPlaneCallback(ForesightCallback):
     def __init__(
         self,
         *,
-        estimator: str = "binned",
+        estimator: str | DependenceMetric = "binned",
         options: dict[str, Any] | None = None,
         dataloader: Any = "val",
         num_samples: int = 2000,
@@ -121,9 +127,13 @@ class InfoPlaneCallback(ForesightCallback):
         if not callable(reduce):
             check_choice(self.name, "reduce", reduce, REDUCTIONS)
         self.options = dict(options or {})
-        check_plane_estimator(self.name, estimator, self.options)
-        if adjacent:
-            find_estimator(self.name, estimator, "pair", self.options)
+        if isinstance(estimator, DependenceMetric):
+            if self.options:
+                fail(self.name, "options", options, "expected none beside a metric, which has arguments of its own.")
+        else:
+            check_plane_estimator(self.name, estimator, self.options)
+            if adjacent:
+                find_estimator(self.name, estimator, "pair", self.options)
         self.estimator = estimator
         self.dataloader = dataloader
         self.num_samples = num_samples
@@ -150,9 +160,11 @@ class InfoPlaneCallback(ForesightCallback):
                 self._modules, self._samples.batches, lambda batch: self.run_model(pl_module, batch), self.reduce
             )
         activations = {layer: activation.float() for layer, activation in captured.items()}
+        compares = isinstance(self.estimator, DependenceMetric) or self.estimator not in WITHOUT_INPUTS
+        inputs = self._samples.inputs() if compares else None
         measured: dict[str | Sequence[str], Estimate | Tensor] = {}
         for layer, activation in activations.items():
-            for key, value in self._estimate(activation).items():
+            for key, value in self._estimate(activation, inputs).items():
                 measured[f"{layer}/{key}"] = value
         if self.adjacent:
             measured.update(self._estimate_chain(activations, measured))
@@ -179,7 +191,7 @@ class InfoPlaneCallback(ForesightCallback):
                     nulls=plane_paths(table, self.prefix, x="I_XT", y=f"I_TY{suffix}_null"),
                     input_limit=self._samples.input_limit,
                     label_limit=self._samples.label_limits.get(suffix),
-                    estimator=self.estimator,
+                    estimator=self._estimator_name,
                 )
         lines = {key.split("/")[1]: self.history[key] for key in table if key.endswith("/I_XT")}
         if not figures and lines:
@@ -191,32 +203,51 @@ class InfoPlaneCallback(ForesightCallback):
         self._modules = {}
         self._samples = self._samples.without_data()
 
-    def _estimate(self, activation: Tensor) -> dict[str, Estimate | Tensor]:
-        how: dict[str, Any] = {"estimator": self.estimator, **self.options}
+    def _estimate(self, activation: Tensor, inputs: Tensor | None) -> dict[str, Estimate | Tensor]:
         measured: dict[str, Estimate | Tensor] = {}
         about_input = None
         for suffix, labels in self._samples.labels.items():
-            if about_input is None:
-                about_input, about_label = plane_information(activation, labels, **how)
+            if about_input is None and not isinstance(self.estimator, DependenceMetric):
+                about_input, about_label = plane_information(
+                    activation, labels, inputs=inputs, estimator=self.estimator, **self.options
+                )
             else:
-                about_label = label_information(activation, labels, **how)
+                about_label = self._about_label(activation, labels)
             measured[f"I_TY{suffix}"] = about_label
             if self.null:
-                shuffled = labels[self._samples.shuffle]
+                shuffled = self._about_label(activation, labels[self._samples.shuffle])
                 # A number to compare with, not an estimate of anything: it has no interval of its own.
-                measured[f"I_TY{suffix}_null"] = label_information(activation, shuffled, **how).value
+                measured[f"I_TY{suffix}_null"] = shuffled.value
+        if isinstance(self.estimator, DependenceMetric):
+            assert inputs is not None
+            return measured | {"I_XT": _as_estimate(self.estimator.dependence(inputs, activation))}
         if about_input is None:
-            about_input = input_information(activation, **how)
+            about_input = input_information(activation, inputs=inputs, estimator=self.estimator, **self.options)
         return measured | {"I_XT": about_input, "saturation": about_input.saturation}
+
+    def _about_label(self, activation: Tensor, labels: Tensor) -> Estimate:
+        if isinstance(self.estimator, DependenceMetric):
+            return _as_estimate(self.estimator.dependence(activation, labels))
+        return label_information(activation, labels, estimator=self.estimator, **self.options)
 
     def _estimate_chain(
         self, activations: Mapping[str, Tensor], measured: Mapping[Any, Any]
     ) -> dict[str, Estimate | Tensor]:
-        chain = list(activations.items())
         between: dict[str, Estimate | Tensor] = {}
-        for (layer, activation), (_, following) in pairwise(chain):
-            between[f"{layer}/I_TT"] = mutual_information(
-                activation, following, estimator=self.estimator, **self.options
-            )
+        for (layer, activation), (_, following) in pairwise(activations.items()):
+            if isinstance(self.estimator, DependenceMetric):
+                between[f"{layer}/I_TT"] = _as_estimate(self.estimator.dependence(activation, following))
+            else:
+                between[f"{layer}/I_TT"] = mutual_information(
+                    activation, following, estimator=self.estimator, **self.options
+                )
         about_input = torch.stack([measured[f"{layer}/I_XT"].value for layer in activations])
         return between | {"data_processing_gap": data_processing_gap(about_input)}
+
+    @property
+    def _estimator_name(self) -> str:
+        return self.estimator if isinstance(self.estimator, str) else type(self.estimator).__name__
+
+
+def _as_estimate(value: Estimate | Tensor) -> Estimate:
+    return value if isinstance(value, Estimate) else make_estimate(value, std_error=float("nan"))

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_foresight.callbacks.information_plane import InfoPlaneCallback
 from lightning_foresight.functional import input_information, label_information
+from lightning_foresight.metrics import DependenceMetric
 from tests.contract.cases import NUM_SAMPLES, TinyModel, fit, tiny_data
 
 
@@ -228,3 +229,23 @@ def test_activations_are_reduced_as_asked():
         assert callback.history.last()["info_plane/embed/I_XT"].value == pytest.approx(float(expected.value), abs=1e-6)
     with pytest.raises(ValueError, match=r"InfoPlaneCallback\(reduce='median'\): expected one of 'flatten'"):
         InfoPlaneCallback(reduce="median")
+
+
+class _Shapes(DependenceMetric):
+    """Tells what it was given: the number of features of the first and the last axis of the second."""
+
+    def dependence(self, a, b):
+        return torch.tensor(float(a.shape[1] * 100 + b.shape[-1]))
+
+
+def test_a_metric_of_ones_own_compares_inputs_activations_and_labels():
+    callback = InfoPlaneCallback(estimator=_Shapes(), layers="net.5", num_samples=NUM_SAMPLES)
+    fit(callback, max_epochs=1)
+    assert callback.num_failures == 0
+    last = callback.history.last()
+    assert last["info_plane/net.5/I_XT"].value == 605  # 6 inputs, 5 units
+    assert last["info_plane/net.5/I_TY"].value == 500 + NUM_SAMPLES  # 5 units, labels (n,)
+    assert "info_plane/net.5/saturation" not in last
+    assert callback.plot().axes[0].get_title() == "Information plane, _Shapes"
+    with pytest.raises(ValueError, match=r"InfoPlaneCallback\(options=\{'bins': 3\}\): expected none beside a metric"):
+        InfoPlaneCallback(estimator=_Shapes(), options={"bins": 3})
