@@ -29,6 +29,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say what an argument is
 napoleon_google_docstring = True
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 html_theme = "furo"
 html_title = "lightning_foresight"
 html_static_path = ["_static"]
@@ -48,3 +49,12 @@ sphinx_gallery_conf = {
     "plot_gallery": "True",
     "within_subsection_order": "FileNameSortKey",
 }
+
+
+def _skip_fields(app, what, name, obj, skip, options):
+    """Leave out the fields of named tuples: the docstring of the class describes them."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", _skip_fields)
