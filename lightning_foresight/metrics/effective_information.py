@@ -11,12 +11,11 @@ from torchmetrics import Metric
 from lightning_foresight.functional._checks import check_choice, check_int, check_range, describe
 from lightning_foresight.functional.effective_information.binning import bins_or_outside, clamped_bins
 from lightning_foresight.functional.effective_information.pair_counts import (
+    corrected_information,
     count_pairs,
-    grassberger_information,
     grassberger_terms,
     information_std_error,
 )
-from lightning_foresight.functional.effective_information.sampled import less_null
 from lightning_foresight.functional.entropy import entropy
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 
@@ -30,7 +29,7 @@ class EffectiveInformation(Metric):
     layers :func:`~lightning_foresight.functional.ei_parts` is exact and faster; this metric is for what cannot be
     called as one: models in several processes, simulators, lookups.
 
-    The state holds ``2 * num_inputs * num_outputs * in_bins * (out_bins + 1)`` integers.
+    The state holds ``num_inputs * num_outputs * in_bins * (out_bins + 1)`` integers.
 
     Args:
         num_inputs: Numbers in one input, flattened.
@@ -65,7 +64,6 @@ class EffectiveInformation(Metric):
     higher_is_better = None
     full_state_update = False
     counts: Tensor
-    null_counts: Tensor
     num_samples: Tensor
 
     def __init__(
@@ -97,7 +95,6 @@ class EffectiveInformation(Metric):
         self.reduction = reduction
         shape = (num_inputs, num_outputs, in_bins, out_bins + 1)
         self.add_state("counts", torch.zeros(shape, dtype=torch.int32), dist_reduce_fx="sum")
-        self.add_state("null_counts", torch.zeros(shape, dtype=torch.int32), dist_reduce_fx="sum")
         self.add_state("num_samples", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, inputs: Tensor, outputs: Tensor) -> None:
@@ -115,10 +112,8 @@ class EffectiveInformation(Metric):
                 "expected one row of outputs for every row of inputs."
             )
         in_codes, out_codes = in_codes.T.contiguous(), out_codes.T.contiguous()
-        # Outputs of the next sample are independent of the inputs: what they seem to share is bias.
-        for codes, total in ((out_codes, self.counts), (out_codes.roll(1, 1), self.null_counts)):
-            for in_part, out_part, counts in count_pairs(in_codes, codes, self.in_bins, self.out_bins):
-                total[in_part, out_part] += counts[:, :, 0]
+        for in_part, out_part, counts in count_pairs(in_codes, out_codes, self.in_bins, self.out_bins):
+            self.counts[in_part, out_part] += counts[:, :, 0]
         self.num_samples = self.num_samples + in_codes.shape[1]
 
     def compute(self) -> Estimate:
@@ -127,7 +122,8 @@ class EffectiveInformation(Metric):
         Pairs share their samples, so that the errors of the sum's terms may all point the same way.
         """
         terms = grassberger_terms(int(self.num_samples), self.counts.device)
-        bits = less_null(grassberger_information(self.counts, terms), grassberger_information(self.null_counts, terms))
+        # The state does not know which inputs belong to dropped outputs: their margins are taken as they are.
+        bits = corrected_information(self.counts, terms, dropped=True)
         error = information_std_error(self.counts)
         if self.reduction == "sum":
             bits, error = bits.sum(), error.sum()

@@ -9,6 +9,11 @@ import torch
 from torch import Tensor
 
 from lightning_foresight.functional._memory import chunk_length
+from lightning_foresight.functional.effective_information.bias import (
+    less_null,
+    null_of_margins,
+    null_of_uniform_inputs,
+)
 
 # A chunk of codes that stays in the cache of a CPU is counted several times faster.
 CPU_CHUNK = 2**18
@@ -93,6 +98,22 @@ def grassberger_information(counts: Tensor, terms: Tensor) -> Tensor:
     cells = terms.index_select(0, counts.flatten()).view(*counts.shape[:-2], -1).sum(-1)
     sums = cells - terms[rows].sum(-1) - terms[columns].sum(-1)
     return torch.where(total > 0, (n.log() + sums / n) / math.log(2), torch.zeros_like(n))
+
+
+def corrected_information(counts: Tensor, terms: Tensor, dropped: bool) -> Tensor:
+    r"""Mutual information in bits from counts of pairs, without what independent inputs and outputs would show.
+
+    Args:
+        counts: Counts ``(inputs, outputs, ..., in_bins, out_bins)``.
+        terms: :math:`c\,G(c)` by count, from :func:`grassberger_terms`.
+        dropped: Whether outputs outside the range may have been left out.
+    """
+    if dropped:
+        null = null_of_margins(counts.sum(-1), counts.sum(-2), terms)
+    else:
+        # All inputs have the same outputs, and with them the same null.
+        null = null_of_uniform_inputs(counts[:1].sum(-2), counts.shape[-2], terms)
+    return less_null(grassberger_information(counts, terms), null)
 
 
 def information_std_error(counts: Tensor) -> Tensor:

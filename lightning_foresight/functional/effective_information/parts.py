@@ -36,8 +36,8 @@ def ei_parts(
     then off by less than 2e-12, a pair in 64 x 64 bins by less than 1e-7 bits (in float64, which is used on every
     device that has it).
 
-    Everything else is sampled: histograms with Grassberger's correction, less what the same histograms show when inputs
-    and outputs of different samples are paired. Some of this bias remains where samples are fewer than cells.
+    Everything else is sampled: histograms with Grassberger's correction, less what is left of their bias: its mean for
+    independent inputs and outputs, known in closed form. Some bias remains where samples are fewer than cells.
 
     Args:
         layer: A Linear layer, or a convolution, of which one receptive field is taken:

@@ -19,8 +19,8 @@ from lightning_foresight.functional.effective_information.noise import (
     uniform,
 )
 from lightning_foresight.functional.effective_information.pair_counts import (
+    corrected_information,
     count_pairs,
-    grassberger_information,
     grassberger_terms,
 )
 from lightning_foresight.functional.effective_information.problem import Problem
@@ -65,50 +65,16 @@ def _parts_once(owner: str, problem: Problem, samples: int, blocks: int, generat
     with own_random_state(generator):
         outputs = respond(owner, problem, inputs)
     in_codes, out_codes = input_codes(problem, inputs).T.contiguous(), output_codes(problem, outputs).T.contiguous()
-    # Outputs of other samples are independent of the inputs: whatever they seem to share is bias.
-    apart = _of_other_samples(out_codes, problem.out_bins, generator)
+    dropped = bool((out_codes == problem.out_bins).any())
     terms = grassberger_terms(samples, in_codes.device)
     bits = terms.new_empty(len(in_codes), len(out_codes))
     by_block = terms.new_zeros(blocks)
-    bins = (problem.in_bins, problem.out_bins, blocks)
-    for (in_part, out_part, counts), (_, _, null) in zip(
-        count_pairs(in_codes, out_codes, *bins), count_pairs(in_codes, apart, *bins), strict=True
-    ):
-        whole, whole_null = (table.sum(2, dtype=torch.int32) for table in (counts, null))
-        bits[in_part, out_part] = less_null(
-            grassberger_information(whole, terms), grassberger_information(whole_null, terms)
-        )
+    for in_part, out_part, counts in count_pairs(in_codes, out_codes, problem.in_bins, problem.out_bins, blocks):
+        bits[in_part, out_part] = corrected_information(counts.sum(2, dtype=torch.int32), terms, dropped)
         if blocks > 1:
-            per_block = less_null(grassberger_information(counts, terms), grassberger_information(null, terms))
-            by_block += per_block.sum((0, 1))
+            by_block += corrected_information(counts, terms, dropped).sum((0, 1))
     std_error = by_block.std() / blocks**0.5 if blocks > 1 else torch.full_like(by_block[0], float("nan"))
     return SampledPairs(bits, std_error, samples)
-
-
-def _of_other_samples(out_codes: Tensor, out_bins: int, generator: torch.Generator) -> Tensor:
-    """Shuffle codes ``(outputs, samples)`` over the samples, those to be dropped staying where they are.
-
-    Outputs are dropped for certain inputs only. Shuffled as well, they would leave inputs that are never counted, and a
-    bias far above the one to subtract.
-    """
-    shuffled = out_codes[:, torch.randperm(out_codes.shape[1], generator=generator, device=generator.device)]
-    some = (out_codes == out_bins).any(1)
-    if bool(some.any()):
-        # A stable sort lines up the places of the counted codes with the counted codes in random order.
-        source = (shuffled[some] == out_bins).long().argsort(dim=1, stable=True)
-        target = (out_codes[some] == out_bins).long().argsort(dim=1, stable=True)
-        shuffled[some] = torch.empty_like(target).scatter_(1, target, shuffled[some].gather(1, source))
-    return shuffled
-
-
-def less_null(bits: Tensor, null: Tensor) -> Tensor:
-    """Subtract the information that the same samples show when inputs and outputs are independent.
-
-    Bias grows with the number of cells that a distribution spreads over. The joint one has about ``2^-I`` of those of
-    the independent one, so that this share of its bias is subtracted.
-    """
-    first = bits - null
-    return bits - null * torch.exp2(-first)
 
 
 def sampled_sensitivity(

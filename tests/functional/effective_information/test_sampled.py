@@ -7,7 +7,7 @@ from torch import nn
 from lightning_foresight.functional import ei_parts, sensitivity
 from lightning_foresight.functional.effective_information.pair_counts import count_pairs
 from lightning_foresight.functional.effective_information.problem import pose
-from lightning_foresight.functional.effective_information.sampled import less_null, sampled_parts
+from lightning_foresight.functional.effective_information.sampled import sampled_parts
 
 
 def seeded(seed=0):
@@ -132,13 +132,6 @@ def test_standard_error_by_blocks_is_the_spread_over_repetitions():
     claimed = torch.stack([run.total_std_error for run in runs]).mean()
     # 8 blocks have 7 degrees of freedom, 30 runs a spread known to 13%; small blocks are a little noisier.
     assert 0.7 < claimed / spread < 1.6
-
-
-def test_null_is_subtracted_whole_where_nothing_is_shared_and_less_where_much_is():
-    bits, null = torch.tensor([0.5, 3.0]), torch.tensor([0.5, 0.5])
-    corrected = less_null(bits, null)
-    assert corrected[0] == 0
-    assert corrected[1] == pytest.approx(3 - 0.5 * 2**-2.5)
 
 
 def test_half_precision_and_double_precision_layers_are_measured_in_their_own_type():
