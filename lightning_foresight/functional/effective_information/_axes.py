@@ -8,11 +8,20 @@ from typing import NamedTuple
 import numpy as np
 
 
+class Cut(NamedTuple):
+    """A stretch in the middle of an axis, where all is regular, that stands for ``repeats`` more of its kind."""
+
+    repeats: int
+    sources: slice
+    targets: slice
+
+
 class Axis(NamedTuple):
     """Connections of a layer along one spatial axis: input ``sources[n]`` feeds output ``targets[n]`` by ``taps[n]``.
 
     A pair of positions appears once at most. A tap is a slot of the kernel; where padding folds several slots onto
-    the same pair, the tap stands for their sum, which ``slots`` spells out.
+    the same pair, the tap stands for their sum, which ``slots`` spells out. A long axis is shortened to its two ends
+    and a regular stretch, the ``cut``.
     """
 
     sources: np.ndarray
@@ -21,6 +30,7 @@ class Axis(NamedTuple):
     num_sources: int
     num_targets: int
     slots: np.ndarray  # (taps, kernel slots)
+    cut: Cut | None = None
 
 
 def _fold(positions: np.ndarray, length: int, mode: str) -> np.ndarray:
@@ -40,10 +50,18 @@ def conv_axis(
     num_sources: int, num_targets: int, kernel: int, stride: int, padding: int, dilation: int, mode: str
 ) -> Axis:
     """Connections of a convolution along one axis; ``padding`` is that before the first input."""
+    # Positions that a border can reach: by a window, or by a window that shares an input with such a window.
+    reach = (kernel - 1) * dilation + 1
+    border = -(2 * (reach + max(padding, reach)) // -stride) + 2
+    repeats = max(0, num_targets - 2 * border - 1)
+    num_targets, num_sources = num_targets - repeats, num_sources - repeats * stride
+    middle = num_targets // 2
+    cut = Cut(repeats, slice(middle * stride, (middle + 1) * stride), slice(middle, middle + 1)) if repeats else None
     targets, taps = (index.ravel() for index in np.mgrid[:num_targets, :kernel])
     sources = _fold(targets * stride + taps * dilation - padding, num_sources, mode)
     inside = sources >= 0
-    return _sum_repeats(sources[inside], targets[inside], taps[inside], num_sources, num_targets, kernel)
+    axis = _sum_repeats(sources[inside], targets[inside], taps[inside], num_sources, num_targets, kernel)
+    return axis._replace(cut=cut)
 
 
 def _sum_repeats(
@@ -82,7 +100,10 @@ def transposed_conv_axis(
 ) -> Axis:
     """Connections of a transposed convolution along one axis: those of the convolution, turned round."""
     forward = conv_axis(num_targets, num_sources, kernel, stride, padding, dilation, "zeros")
-    return Axis(forward.targets, forward.sources, forward.taps, num_sources, num_targets, forward.slots)
+    cut = forward.cut and Cut(forward.cut.repeats, forward.cut.targets, forward.cut.sources)
+    return Axis(
+        forward.targets, forward.sources, forward.taps, forward.num_targets, forward.num_sources, forward.slots, cut
+    )
 
 
 def pool_axis(starts: np.ndarray, stops: np.ndarray, divisors: np.ndarray, num_sources: int) -> Axis:

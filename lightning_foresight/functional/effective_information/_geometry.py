@@ -70,20 +70,21 @@ def _axis_classes(axis: Axis) -> tuple[np.ndarray, ...]:
         _fingerprints(axis.targets, feature, axis.num_targets, num_taps * num_classes)
     )
     member = np.isin(axis.targets, target_of)
-    cells, counts = np.unique(
-        np.stack([axis.taps, target_class[axis.targets], source_class[axis.sources]])[:, member],
-        axis=1,
-        return_counts=True,
-    )
-    # Rank of each class among those behind the same (tap, target class): np.unique returned them sorted.
-    cell = cells[0] * len(target_of) + cells[1]
+    # Cells (tap, target class) with the classes of inputs behind them, sorted.
+    behind = axis.taps[member] * len(target_of) + target_class[axis.targets[member]]
+    codes, counts = np.unique(behind * num_classes + source_class[axis.sources[member]], return_counts=True)
+    cell, source = np.divmod(codes, num_classes)
     rank = np.arange(len(cell)) - np.searchsorted(cell, cell)
     alternatives = 1 + (int(rank.max()) if len(rank) else 0)
-    feeders = np.zeros((alternatives, num_taps, len(target_of)), dtype=np.int64)
+    feeders = np.zeros((alternatives, num_taps * len(target_of)), dtype=np.int64)
     feeder_counts = np.zeros(feeders.shape)
-    feeders[rank, cells[0], cells[1]] = cells[2]
-    feeder_counts[rank, cells[0], cells[1]] = counts
-    return axis.slots, fan_out, source_sizes, feeders, feeder_counts, target_sizes
+    feeders[rank, cell] = source
+    feeder_counts[rank, cell] = counts
+    if axis.cut is not None:
+        np.add.at(source_sizes, source_class[axis.cut.sources], axis.cut.repeats)
+        np.add.at(target_sizes, target_class[axis.cut.targets], axis.cut.repeats)
+    shape = (alternatives, num_taps, len(target_of))
+    return axis.slots, fan_out, source_sizes, feeders.reshape(shape), feeder_counts.reshape(shape), target_sizes
 
 
 def _outer(first: np.ndarray, second: np.ndarray) -> np.ndarray:

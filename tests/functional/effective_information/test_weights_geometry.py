@@ -8,6 +8,8 @@ from torch import nn
 
 from lightning_foresight.functional import LayerCall, weight_effective_information, weight_ei
 from lightning_foresight.functional.effective_information import _layer_sums
+from lightning_foresight.functional.effective_information._axes import conv_axis, transposed_conv_axis
+from lightning_foresight.functional.effective_information._geometry import combine_axes
 from tests.reference.dense_connectivity import dense_matrix, dense_weight_ei
 
 # Rounding in float64, times a few thousand terms.
@@ -56,6 +58,26 @@ def test_convolutions_of_any_geometry(data, dims, groups, mode):
     in_shape = data.draw(images(in_channels, dims))
     assume(fits(layer, in_shape))
     assert_agrees_with_dense_twin(layer, in_shape)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.sampled_from(["zeros", "reflect", "replicate", "circular", "transposed"]))
+def test_long_axes_whose_middle_is_cut_out(data, mode):
+    kernel, stride, dilation = (data.draw(st.integers(1, high)) for high in (3, 3, 2))
+    padding, length = data.draw(st.integers(0, 2)), data.draw(st.integers(30, 90))
+    if mode == "transposed":
+        layer = nn.ConvTranspose1d(1, 2, kernel, stride, padding, dilation=dilation)
+    else:
+        layer = nn.Conv1d(1, 2, kernel, stride, padding, dilation, padding_mode=mode)
+    assert_agrees_with_dense_twin(layer, (1, length))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_second_of_sound_is_no_larger_than_its_ends(transposed):
+    axis = (transposed_conv_axis if transposed else conv_axis)(16000, 16000, 9, 1, 4, 1, *["zeros"][transposed:])
+    assert len(axis.sources) < 9 * 100
+    sizes = combine_axes((axis,))
+    assert (sizes.num_sources, sizes.num_targets) == (16000, 16000)
 
 
 @settings(max_examples=40, deadline=None)
