@@ -6,6 +6,7 @@ from lightning_foresight.callbacks import (
     GradientNoiseScaleCallback,
     InfoPlaneCallback,
     LogCheckpoint,
+    PIDCallback,
 )
 from lightning_foresight.schedule import LogSchedule
 
@@ -18,5 +19,6 @@ __all__ = [
     "InfoPlaneCallback",
     "LogCheckpoint",
     "LogSchedule",
+    "PIDCallback",
     "__version__",
 ]

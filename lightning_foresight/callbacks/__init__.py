@@ -5,5 +5,13 @@ from lightning_foresight.callbacks.effective_information import EICallback
 from lightning_foresight.callbacks.gradient_noise_scale import GradientNoiseScaleCallback
 from lightning_foresight.callbacks.information_plane import InfoPlaneCallback
 from lightning_foresight.callbacks.log_checkpoint import LogCheckpoint
+from lightning_foresight.callbacks.partial_information import PIDCallback
 
-__all__ = ["EICallback", "ForesightCallback", "GradientNoiseScaleCallback", "InfoPlaneCallback", "LogCheckpoint"]
+__all__ = [
+    "EICallback",
+    "ForesightCallback",
+    "GradientNoiseScaleCallback",
+    "InfoPlaneCallback",
+    "LogCheckpoint",
+    "PIDCallback",
+]
