@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import io
+
+from lightning_foresight.history import Row
+from lightning_foresight.plotting._paths import Path, plane_paths
+from lightning_foresight.plotting.causal_plane import causal_plane
+from lightning_foresight.plotting.curves import curves
+from lightning_foresight.plotting.information_plane import information_plane
+
+PATHS = {
+    "fc1": Path([0, 1, 2], [1.0, 2.0, 3.0], [2.0, 4.0, 6.0], ([0.5, 1.5, 2.0], [1.5, 2.5, 4.0]), None),
+    "fc2": Path([0, 1, 2], [0.5, 0.6, 0.7], [0.6, 0.8, 1.0]),
+}
+
+
+def _renders(figure) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    assert buffer.getbuffer().nbytes > 5000
+
+
+def _legend(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_the_information_plane_has_a_path_a_layer_coloured_by_epoch():
+    figure = information_plane(PATHS, input_limit=5.0, label_limit=1.0, estimator="kde")
+    axes, colorbar = figure.axes
+    assert _legend(axes) == ["fc1", "fc2"]
+    assert axes.get_title() == "Information plane, kde"
+    assert colorbar.get_ylabel() == "epochs completed"
+    points = axes.collections[-1]
+    assert points.get_offsets().tolist() == [[0.5, 0.6], [0.6, 0.8], [0.7, 1.0]]
+    assert points.get_array().tolist() == [0, 1, 2]
+    _renders(figure)
+
+
+def test_the_null_is_dotted_and_named_once():
+    figure = information_plane(PATHS, nulls={name: path._replace(y=[0.1] * 3) for name, path in PATHS.items()})
+    assert _legend(figure.axes[0]) == ["fc1", "fc2", "shuffled labels"]
+    _renders(figure)
+
+
+def test_the_causal_plane_shows_ei_beside_it():
+    figure = causal_plane(PATHS)
+    plane, over_time = figure.axes[:2]
+    assert plane.get_xlabel() == "degeneracy in bits"
+    assert over_time.lines[0].get_ydata().tolist() == [1.0, 2.0, 3.0]
+    labels = [text.get_text() for text in plane.texts]
+    assert labels
+    assert all(label.startswith("EI ") for label in labels)
+    _renders(figure)
+
+
+def test_a_plane_of_one_moment_and_a_long_run_can_be_drawn():
+    _renders(causal_plane({"fc": Path([0], [1.0], [2.0])}))
+    _renders(information_plane({"fc": Path([0, 10, 1000], [1.0, 2.0, 3.0], [0.0, 0.5, 1.0])}))
+
+
+def test_curves_have_a_band_where_there_is_an_interval():
+    exact = [Row(i, float(i), "a", float(i), float(i), float(i), 0, "exact") for i in range(3)]
+    sampled = [Row(i, float(i), "b", float(i), i - 1.0, i + 1.0, 5, "estimate") for i in range(3)]
+    axes = curves({"exact": exact, "sampled": sampled}, ylabel="bits").axes[0]
+    assert len(axes.collections) == 1
+    assert _legend(axes) == ["exact", "sampled"]
+
+
+def test_paths_join_what_was_measured_at_the_same_moment():
+    def columns(*moments):
+        return {
+            "step": [step for step, _ in moments],
+            "epoch": [float(epoch) for _, epoch in moments],
+            "value": [10.0 * epoch for _, epoch in moments],
+            "lower": [10.0 * epoch - 1 for _, epoch in moments],
+            "upper": [10.0 * epoch + 1 for _, epoch in moments],
+        }
+
+    table = {
+        "p/a.b/X": columns((0, 0), (5, 1), (9, 2)),
+        "p/a.b/Y": columns((0, 0), (9, 2)),
+        "p/lonely/X": columns((0, 0)),
+    }
+    paths = plane_paths(table, "p", x="X", y="Y")
+    assert list(paths) == ["a.b"]
+    assert paths["a.b"].epochs == [0.0, 2.0]
+    assert paths["a.b"].x == [0.0, 20.0]
+    assert paths["a.b"].y_interval == ([-1.0, 19.0], [1.0, 21.0])
