@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from lightning_foresight.functional._trace import clean_name
 from lightning_foresight.functional.effective_information.activations import OPEN_END, default_out_range
@@ -44,7 +45,8 @@ class PerturbedLayer(NamedTuple):
 
 def perturbable(name: str, module: nn.Module) -> bool:
     """Tell whether a module is a weighted layer that can be perturbed on its own."""
-    return isinstance(module, AFFINE_LAYERS)
+    # The output projection of MultiheadAttention is never called: its weights are used directly.
+    return isinstance(module, AFFINE_LAYERS) and not isinstance(module, NonDynamicallyQuantizableLinear)
 
 
 def perturbation_plan(

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-AFFINE_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+AFFINE_LAYERS = (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED)
 
 
 class Affine(NamedTuple):
@@ -21,11 +23,20 @@ def as_affine(layer: object) -> Affine | None:
     """Return the dense map of a Linear layer or of one receptive field of a convolution; ``None`` for all else.
 
     The receptive field of a convolution has ``in_channels / groups * kernel`` inputs, in the order of its flattened
-    weight, and ``out_channels`` outputs; outputs of different groups read inputs of their own.
+    weight, and ``out_channels`` outputs; outputs of different groups read inputs of their own. With stride, the outputs
+    of a transposed convolution differ in the taps that reach them: taken is one that the first tap reaches, which has
+    the most.
     """
     if not isinstance(layer, AFFINE_LAYERS):
         return None
-    weight = layer.weight.detach().flatten(1)
+    weight = layer.weight.detach()
+    if isinstance(layer, _TRANSPOSED):
+        for axis, (stride, dilation) in enumerate(zip(layer.stride, layer.dilation, strict=True), start=2):
+            taps = [tap for tap in range(weight.shape[axis]) if tap * dilation % stride == 0]
+            weight = weight.index_select(axis, torch.tensor(taps, device=weight.device))
+        # (in, out / groups, taps) -> (out, in / groups, taps)
+        weight = weight.flatten(2).unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
+    weight = weight.flatten(1)
     bias = weight.new_zeros(weight.shape[0]) if layer.bias is None else layer.bias.detach()
     return Affine(weight, bias)
 
@@ -41,9 +52,10 @@ def some_outputs(layer: Any, max_pairs: int | None, generator: torch.Generator |
             for a standard error.
         generator: Draws the outputs; the first ones are taken when ``None``.
     """
-    if max_pairs is None or not isinstance(layer, AFFINE_LAYERS):
+    affine = None if max_pairs is None else as_affine(layer)
+    if max_pairs is None or affine is None:
         return layer, 1.0
-    weight = layer.weight.detach().flatten(1)
+    weight, bias = affine
     outputs, inputs = weight.shape
     kept = max(2, max_pairs // max(1, inputs))
     if kept >= outputs:
@@ -52,10 +64,9 @@ def some_outputs(layer: Any, max_pairs: int | None, generator: torch.Generator |
     if generator is not None:
         chosen = torch.randperm(outputs, generator=generator, device=generator.device)[:kept].to(weight.device)
     # A dense layer has the same pairs as the receptive field of a convolution.
-    fewer = nn.utils.skip_init(nn.Linear, inputs, kept, bias=layer.bias is not None)
+    fewer = nn.utils.skip_init(nn.Linear, inputs, kept)
     fewer.weight = nn.Parameter(weight[chosen], requires_grad=False)
-    if layer.bias is not None:
-        fewer.bias = nn.Parameter(layer.bias.detach()[chosen], requires_grad=False)
+    fewer.bias = nn.Parameter(bias[chosen], requires_grad=False)
     return fewer, kept / outputs
 
 

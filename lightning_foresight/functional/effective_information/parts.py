@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +17,7 @@ def ei_parts(
     activation: nn.Module | None = None,
     *,
     in_range: Range,
-    out_range: Range | None = None,
+    out_range: Range | Literal["dynamic"] | None = None,
     in_bins: int = 64,
     out_bins: int = 64,
     method: str = "auto",
@@ -46,7 +48,8 @@ def ei_parts(
         activation: The activation module that follows, if any.
         in_range: ``(low, high)`` of every input.
         out_range: ``(low, high)`` of the outputs that are binned; those outside are dropped, as by
-            ``numpy.histogram``. By default the activation's own range, with 10 for an open end and (-10, 10) for none.
+            ``numpy.histogram``. By default the activation's own range, with 10 for an open end and (-10, 10) for none; ``"dynamic"`` for the range
+            that the layer's outputs can take.
         in_bins: Equal bins of ``in_range``.
         out_bins: Equal bins of ``out_range``.
         method: ``"exact"``, ``"sampled"``, or ``"auto"``: exact where that is possible.

@@ -65,7 +65,7 @@ def pose(
     activation: nn.Module | None,
     *,
     in_range: Range | None,
-    out_range: Range | None,
+    out_range: Range | str | None,
     in_bins: int,
     out_bins: int,
     method: str,
@@ -87,9 +87,12 @@ def pose(
     if not callable(layer):
         fail(owner, "layer", layer, "expected a module or a callable of one tensor.", TypeError)
     in_range = check_range(owner, "in_range", in_range)
-    if out_range is None:
-        out_range = default_out_range(owner, activation)
-    out_range = check_range(owner, "out_range", out_range)
+    dynamic = isinstance(out_range, str)
+    if dynamic:
+        check_choice(owner, "out_range", out_range, ("dynamic",))
+        ends = in_range  # found below, once the map is known
+    else:
+        ends = check_range(owner, "out_range", default_out_range(owner, activation) if out_range is None else out_range)
 
     affine, rule = as_affine(layer), monotone_rule(activation)
     dtype, device = _check_parameters(owner, layer, generator)
@@ -103,14 +106,36 @@ def pose(
                 owner,
                 "method",
                 method,
-                f"{type(layer).__name__} is not an affine layer this method knows (Linear, Conv1d, Conv2d, Conv3d). "
+                f"{type(layer).__name__} is not an affine layer this method knows (Linear, convolutions). "
                 "Use method='sampled'.",
             )
     exact = method != "sampled" and affine is not None and rule is not None
     if affine is None and in_shape is None:
         fail(owner, "in_shape", None, "a layer that is not Linear or a convolution needs the shape of one input.")
     shape = () if affine is not None or in_shape is None else tuple(in_shape)
-    return Problem(layer, activation, affine, rule, in_range, out_range, in_bins, out_bins, dtype, device, exact, shape)
+    problem = Problem(layer, activation, affine, rule, in_range, ends, in_bins, out_bins, dtype, device, exact, shape)
+    return problem._replace(out_range=_dynamic_range(owner, problem)) if dynamic else problem
+
+
+def _dynamic_range(owner: str, problem: Problem) -> Range:
+    """Return the range that the outputs of an affine layer with a monotone activation take, from end to end."""
+    if problem.affine is None or problem.rule is None:
+        fail(
+            owner,
+            "out_range",
+            "dynamic",
+            "the range of outputs follows from the weights of Linear layers and convolutions with a monotone "
+            "activation only; pass (low, high).",
+        )
+    assert problem.affine is not None
+    weight, bias = problem.affine
+    low, high = problem.in_range
+    ends = torch.stack(
+        [bias + (weight * low).minimum(weight * high).sum(1), bias + (weight * low).maximum(weight * high).sum(1)]
+    )
+    if problem.activation is not None:
+        ends = problem.activation(ends.to(problem.dtype)).detach()
+    return check_range(owner, "out_range", (float(ends[0].min()), float(ends[1].max())))
 
 
 def _check_parameters(owner: str, layer: Any, generator: torch.Generator | None) -> tuple[torch.dtype, torch.device]:

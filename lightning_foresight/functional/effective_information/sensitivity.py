@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ def sensitivity(
     activation: nn.Module | None = None,
     *,
     in_range: Range,
-    out_range: Range | None = None,
+    out_range: Range | Literal["dynamic"] | None = None,
     in_bins: int = 64,
     out_bins: int = 64,
     method: str = "auto",

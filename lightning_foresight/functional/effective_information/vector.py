@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ def effective_information(
     activation: nn.Module | None = None,
     *,
     in_range: Range,
-    out_range: Range | None = None,
+    out_range: Range | Literal["dynamic"] | None = None,
     in_bins: int = 64,
     out_bins: int = 64,
     method: str = "auto",
@@ -104,7 +105,7 @@ def ei_between_groups(
     activation: nn.Module | None = None,
     *,
     in_range: Range,
-    out_range: Range | None = None,
+    out_range: Range | Literal["dynamic"] | None = None,
     in_bins: int = 64,
     out_bins: int = 64,
     method: str = "auto",

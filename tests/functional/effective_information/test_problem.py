@@ -66,3 +66,18 @@ def test_exact_method_refuses_layers_that_are_not_affine():
 def test_an_activation_without_default_range_asks_for_one():
     with pytest.raises(ValueError, match=r"out_range=None\): Tanhshrink\(\) has no default"):
         ei_parts(nn.Linear(2, 2), nn.Tanhshrink(), in_range=(0, 1))
+
+
+def test_dynamic_range_is_what_the_outputs_can_take():
+    layer = nn.Linear(2, 2)
+    layer.weight.data, layer.bias.data = torch.tensor([[1.0, -2.0], [0.5, 0.5]]), torch.tensor([0.0, 1.0])
+    options = {"in_range": (0, 1), "in_bins": 8, "out_bins": 8}
+    dynamic = ei_parts(layer, out_range="dynamic", **options)
+    assert torch.equal(dynamic, ei_parts(layer, out_range=(-2, 2), **options))
+    squashed = sensitivity(layer, nn.Tanh(), out_range="dynamic", **options)
+    ends = torch.tanh(torch.tensor([-2.0, 2.0])).tolist()
+    assert torch.equal(squashed, sensitivity(layer, nn.Tanh(), out_range=ends, **options))
+    with pytest.raises(ValueError, match=r"out_range='dynamic'\): the range of outputs follows from the weights"):
+        ei_parts(nn.LayerNorm(2), in_shape=(2,), **{**options, "out_range": "dynamic"})
+    with pytest.raises(ValueError, match=r"out_range='auto'\): expected one of 'dynamic'"):
+        ei_parts(layer, out_range="auto", **options)
