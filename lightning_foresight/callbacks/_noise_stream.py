@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_foresight.functional.estimate import Estimate
+from lightning_foresight.functional.gradient_noise.noise_scale import NoiseScale
 from lightning_foresight.metrics.gradient_noise_scale import GradientNoiseScale
 from lightning_foresight.probes.gradient_windows import GradientWindow
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from pytorch_lightning import Trainer
     from torch.optim import Optimizer
 
-BANDS = ("b_simple", "trace_sigma", "grad_sq_norm")
+PARTS = ("b_simple", "trace_sigma", "grad_sq_norm")
+BANDS = (*PARTS, "efficiency")
 
 
 class NoiseStream:
@@ -80,9 +82,10 @@ class NoiseStream:
         batch_size = self._absorb(trainer)
         scale = self.metric.compute()
         values: dict[str | Sequence[str], Estimate | Tensor] = {}
-        for name, estimate in zip(BANDS, scale, strict=True):
+        for name, estimate in zip(PARTS, scale, strict=True):
             values[f"{name}{self.suffix}"] = _pick(estimate, slice(0, 1))
         values[f"batch_size{self.suffix}"] = batch_size
+        values[f"efficiency{self.suffix}"] = _efficiency(scale, batch_size)
         if self.window.groups:
             keys = tuple(f"b_simple{self.suffix}/{group}" for group in self.window.groups)
             values[keys] = _pick(scale.b_simple, slice(1, None))
@@ -122,3 +125,19 @@ def _pick(estimate: Estimate, part: slice) -> Estimate:
     """Return an estimate of some of the groups; torchmetrics makes a scalar of a single one."""
     fields = {name: field.reshape(-1)[part] for name, field in estimate._asdict().items() if isinstance(field, Tensor)}
     return estimate._replace(**fields)  # type: ignore[arg-type]
+
+
+def _efficiency(scale: NoiseScale, batch_size: Tensor) -> Estimate:
+    """Return B / (B + B_simple), the progress of a step over that of one without noise."""
+    b, s, g = scale
+    lower, upper = (end.reshape(-1)[0].nan_to_num(posinf=torch.inf, neginf=0.0) for end in b.interval())
+    size = batch_size.to(lower)
+    signal = size * g.value.reshape(-1)[0]
+    return b._replace(
+        value=signal / (signal + s.value.reshape(-1)[0]),
+        std_error=torch.full_like(lower, torch.nan),
+        num_samples=b.num_samples.reshape(-1)[0],
+        saturation=torch.zeros_like(lower),
+        lower=(size / (size + upper)).clamp(0, 1),
+        upper=(size / (size + lower.clamp(min=0))).clamp(0, 1),
+    )

@@ -15,6 +15,7 @@ from lightning_foresight.callbacks._noise_stream import BANDS, NoiseStream
 from lightning_foresight.callbacks._progress import completed_steps
 from lightning_foresight.functional._checks import check_choice, fail
 from lightning_foresight.functional.estimate import Estimate
+from lightning_foresight.functional.gradient_noise import BatchSizeSuggestion, suggest_batch_size
 from lightning_foresight.probes.gradient_groups import Groups, parameter_groups, select_parameters
 from lightning_foresight.probes.gradient_split import signed_gradient_norms
 from lightning_foresight.probes.gradient_windows import MicroBatch
@@ -54,6 +55,8 @@ class GradientNoiseScaleCallback(ForesightCallback):
           the gradient an end is infinite.
         - ``gns/trace_sigma`` and ``gns/grad_sq_norm``, the parts, with intervals.
         - ``gns/batch_size``, the examples of the latest step, all micro-batches and devices together.
+        - ``gns/efficiency``, :math:`B / (B + \mathcal B_\text{simple})` at that batch size: the progress of a step over
+          that of a step without noise. Near 0 larger batches pay, near 1 they do not.
         - ``gns/b_simple/<group>`` for the groups of ``groups``; ``gns/b_simple/optimizer_<i>`` instead of
           ``gns/b_simple`` when there are several optimizers.
 
@@ -318,6 +321,22 @@ class GradientNoiseScaleCallback(ForesightCallback):
             if len(stream):
                 values |= stream.report(trainer)
         return values
+
+    def suggest_batch_size(self, optimizer: int | None = None) -> BatchSizeSuggestion:
+        """Say whether to raise or lower the batch size, from the latest noise scale in the history.
+
+        Args:
+            optimizer: Which optimizer's, when there are several.
+
+        Raises:
+            ValueError: If nothing has been measured.
+        """
+        suffix = "" if optimizer is None else f"/optimizer_{optimizer}"
+        last = self.history.last()
+        scale, size = (last.get(self.key(f"{name}{suffix}")) for name in ("b_simple", "batch_size"))
+        if scale is None or size is None:
+            raise ValueError(f"{self.name}.suggest_batch_size(): nothing has been measured yet; train first.")
+        return suggest_batch_size(scale.value, scale.lower, scale.upper, size.value)
 
     def bands(self) -> Sequence[str]:
         """Return the keys that have an interval."""

@@ -18,6 +18,7 @@ from lightning_foresight.functional.effective_information.weights import (
 from lightning_foresight.functional.entropy import entropy
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.gradient_noise import (
+    BatchSizeSuggestion,
     HessianNoiseScale,
     NoiseScale,
     exact_noise_scale,
@@ -26,6 +27,7 @@ from lightning_foresight.functional.gradient_noise import (
     noise_moments,
     noise_scale_from_norms,
     per_example_sq_norms,
+    suggest_batch_size,
 )
 from lightning_foresight.functional.mutual_information import (
     ESTIMATORS,
@@ -60,6 +62,7 @@ from lightning_foresight.functional.partial_information import (
 __all__ = [
     "ESTIMATORS",
     "Atoms",
+    "BatchSizeSuggestion",
     "BrojaResult",
     "CausalMeasures",
     "Estimate",
@@ -109,6 +112,7 @@ __all__ = [
     "sig_norm",
     "soft_norm",
     "subset_mutual_information",
+    "suggest_batch_size",
     "sx_pid",
     "total_correlation",
     "trace_weight_layers",

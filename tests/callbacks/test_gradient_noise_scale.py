@@ -313,6 +313,20 @@ def test_the_figure_shows_the_noise_scale_beside_the_batch_size():
     assert list(line.get_ydata()) == [row.value for row in callback.history["gns/batch_size"]]
 
 
+def test_the_suggestion_and_the_efficiency_follow_from_the_last_noise_scale():
+    callback = GradientNoiseScaleCallback(decay=1.0, every_n_steps=1)
+    with pytest.raises(ValueError, match=r"suggest_batch_size\(\): nothing has been measured yet"):
+        callback.suggest_batch_size()
+    fit(Observed(), callback, accumulate_grad_batches=2, max_epochs=6)
+    last = callback.history.last()
+    scale, size, efficiency = (last[f"gns/{key}"] for key in ("b_simple", "batch_size", "efficiency"))
+    assert efficiency.value == pytest.approx(size.value / (size.value + scale.value))
+    assert efficiency.upper == pytest.approx(size.value / (size.value + scale.lower))
+    assert efficiency.lower == pytest.approx(size.value / (size.value + scale.upper))
+    suggestion = callback.suggest_batch_size()
+    assert (suggestion.lower, suggestion.upper) == (max(0, scale.lower), scale.upper)
+
+
 def test_one_observation_has_a_value_and_an_unbounded_interval():
     callback = GradientNoiseScaleCallback(log_figures=False)
     fit(Observed(), callback, accumulate_grad_batches=6, max_epochs=1)

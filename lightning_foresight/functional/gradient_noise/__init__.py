@@ -1,5 +1,6 @@
 """Gradient noise scale: how noisy the gradient of one example is, beside the size of the gradient itself."""
 
+from lightning_foresight.functional.gradient_noise.batch_size import BatchSizeSuggestion, suggest_batch_size
 from lightning_foresight.functional.gradient_noise.fieller import fieller_interval
 from lightning_foresight.functional.gradient_noise.hessian import HessianNoiseScale, hessian_noise_scale
 from lightning_foresight.functional.gradient_noise.moments import noise_moments
@@ -8,6 +9,7 @@ from lightning_foresight.functional.gradient_noise.per_example import exact_nois
 from lightning_foresight.functional.gradient_noise.student_t import student_t_quantile
 
 __all__ = [
+    "BatchSizeSuggestion",
     "HessianNoiseScale",
     "NoiseScale",
     "exact_noise_scale",
@@ -17,4 +19,5 @@ __all__ = [
     "noise_scale_from_norms",
     "per_example_sq_norms",
     "student_t_quantile",
+    "suggest_batch_size",
 ]
