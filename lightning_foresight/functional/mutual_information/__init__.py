@@ -1,6 +1,7 @@
 """Mutual information: the information plane's two questions, and estimators by name."""
 
 from lightning_foresight.functional.mutual_information.binned import binned_information
+from lightning_foresight.functional.mutual_information.critic import Critic
 from lightning_foresight.functional.mutual_information.data_processing import data_processing_gap
 from lightning_foresight.functional.mutual_information.kde import kde_information
 from lightning_foresight.functional.mutual_information.plane import (
@@ -18,6 +19,7 @@ from lightning_foresight.functional.mutual_information.registry import (
 
 __all__ = [
     "ESTIMATORS",
+    "Critic",
     "Estimator",
     "binned_information",
     "check_plane_estimator",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -16,6 +17,7 @@ from lightning_foresight.functional.mutual_information.binned import binned_info
 from lightning_foresight.functional.mutual_information.gaussian import check_gaussian_copula, gaussian_copula_pair
 from lightning_foresight.functional.mutual_information.kde import check_kde, kde_information
 from lightning_foresight.functional.mutual_information.ksg import check_ksg, ksg_label, ksg_pair
+from lightning_foresight.functional.mutual_information.neural import OBJECTIVES, check_neural, neural_pair
 from lightning_foresight.functional.mutual_information.noisy import check_noisy, noisy_information
 from lightning_foresight.functional.mutual_information.probe import check_probe, probe_label
 from lightning_foresight.functional.mutual_information.renyi import check_renyi, renyi_label, renyi_pair
@@ -138,6 +140,16 @@ ESTIMATORS: dict[str, Estimator] = {
         check_probe,
         label=probe_label,
     ),
+    **{
+        objective: Estimator(
+            f"held-out value of a critic trained with {objective}",
+            check_neural,
+            pair=partial(neural_pair, objective=objective),
+            input=_between(objective, partial(neural_pair, objective=objective)),
+            label=partial(neural_pair, objective=objective),
+        )
+        for objective in OBJECTIVES
+    },
 }
 
 
