@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._memory import chunk_length
+from lightning_foresight.functional._memory import MEMORY_BUDGET, chunk_length
 from lightning_foresight.functional.effective_information.affine import Affine
 from lightning_foresight.functional.effective_information.characteristic import (
     TAIL_MASS,
@@ -18,8 +18,8 @@ from lightning_foresight.functional.effective_information.exact_spline import sp
 from lightning_foresight.functional.effective_information.uniform_sums import UniformSum
 
 MAX_TERMS = 2048
-# Units of one chunk share the length of the longest series among them.
-SERIES_CHUNK_BYTES = 2**20
+# Units of one chunk share the length of the longest series among them; a CPU gains nothing by many of them.
+CPU_UNITS_BYTES = 2**20
 # Up to here the closed form is cheaper than the series.
 CLOSED_FORM_TERMS = 3
 MAX_CLOSED_FORM_TERMS = 6
@@ -65,7 +65,8 @@ def _fill_by_series(
     at = next((i for i, size in enumerate(sizes) if size > 0), len(sizes))
     while at < len(sizes):
         per_unit = 4 * weight.element_size() * weight.shape[1] * sizes[at]
-        step = chunk_length(len(sizes) - at, per_unit, SERIES_CHUNK_BYTES)
+        budget = CPU_UNITS_BYTES if weight.device.type == "cpu" else MEMORY_BUDGET // 8
+        step = chunk_length(len(sizes) - at, per_unit, budget)
         units = order[at : at + step].to(weight.device)
         length = sizes[min(at + step, len(sizes)) - 1]
         bits[units] = series_mutual_information(weight[units], edges[units], period[units], length, in_width, in_bins)

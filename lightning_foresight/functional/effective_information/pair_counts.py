@@ -25,8 +25,8 @@ def count_pairs(
     """Count the joint histograms of all pairs, a chunk of pairs at a time, one fused scatter each.
 
     Args:
-        in_codes: Bins of the inputs ``(inputs, samples)``.
-        out_codes: Bins of the outputs ``(outputs, samples)``; ``out_bins`` marks outputs to be dropped.
+        in_codes: Bins of the inputs ``(inputs, samples)``, any integers.
+        out_codes: Bins of the outputs ``(outputs, samples)``, int64; ``out_bins`` marks outputs to be dropped.
         in_bins: Number of input bins.
         out_bins: Number of output bins.
         blocks: The samples are counted apart in so many equal blocks.
@@ -39,7 +39,6 @@ def count_pairs(
     outputs, device = len(out_codes), in_codes.device
     cells = in_bins * (out_bins + 1)
     block = torch.arange(samples, device=device) * blocks // samples * cells
-    shifted = in_codes * (out_bins + 1) + block
     codes_budget = CPU_CHUNK * 8 if device.type == "cpu" else None
     fit = min(
         chunk_length(inputs * outputs, 12 * samples, codes_budget), chunk_length(inputs * outputs, 16 * blocks * cells)
@@ -48,18 +47,18 @@ def count_pairs(
     out_step = min(outputs, fit)
     in_step = max(1, fit // out_step)
     buffer = torch.empty(out_step * in_step * samples, dtype=torch.int64, device=device)
-    for out_start in range(0, outputs, out_step):
-        out_part = slice(out_start, min(out_start + out_step, outputs))
-        width = out_part.stop - out_part.start
-        offset = torch.arange(width, device=device).unsqueeze(1) * (blocks * cells)
-        base = out_codes[out_part] + offset
-        for in_start in range(0, inputs, in_step):
-            in_part = slice(in_start, min(in_start + in_step, inputs))
-            height = in_part.stop - in_part.start
-            rows = shifted[in_part]
-            if height > 1:
-                rows = rows + torch.arange(height, device=device).unsqueeze(1) * (width * blocks * cells)
-            codes = torch.add(rows.unsqueeze(1), base, out=buffer[: height * width * samples].view(height, width, -1))
+    for in_start in range(0, inputs, in_step):
+        in_part = slice(in_start, min(in_start + in_step, inputs))
+        height = in_part.stop - in_part.start
+        rows = in_codes[in_part].long() * (out_bins + 1) + block
+        for out_start in range(0, outputs, out_step):
+            out_part = slice(out_start, min(out_start + out_step, outputs))
+            width = out_part.stop - out_part.start
+            base = out_codes[out_part] + torch.arange(width, device=device).unsqueeze(1) * (blocks * cells)
+            shift = torch.arange(height, device=device).unsqueeze(1) * (width * blocks * cells)
+            shifted = rows if height == 1 else rows + shift
+            codes = buffer[: height * width * samples].view(height, width, -1)
+            torch.add(shifted.unsqueeze(1), base, out=codes)
             table = torch.zeros(height * width * blocks * cells, dtype=torch.int32, device=device)
             table.scatter_add_(0, codes.view(-1), one.expand(codes.numel()))
             counts = table.view(height, width, blocks, in_bins, out_bins + 1)

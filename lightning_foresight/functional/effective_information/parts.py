@@ -48,8 +48,8 @@ def ei_parts(
         activation: The activation module that follows, if any.
         in_range: ``(low, high)`` of every input.
         out_range: ``(low, high)`` of the outputs that are binned; those outside are dropped, as by
-            ``numpy.histogram``. By default the activation's own range, with 10 for an open end and (-10, 10) for none; ``"dynamic"`` for the range
-            that the layer's outputs can take.
+            ``numpy.histogram``. By default the activation's own range, with 10 for an open end and (-10, 10) for none;
+            ``"dynamic"`` for the range that the layer's outputs can take.
         in_bins: Equal bins of ``in_range``.
         out_bins: Equal bins of ``out_range``.
         method: ``"exact"``, ``"sampled"``, or ``"auto"``: exact where that is possible.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._memory import chunk_length
+from lightning_foresight.functional._memory import chunk_length, chunks
 from lightning_foresight.functional.effective_information.joint import joint_mutual_information
 from lightning_foresight.functional.effective_information.noise import (
     input_codes,
@@ -61,16 +61,20 @@ def sampled_parts(
 
 
 def _parts_once(owner: str, problem: Problem, samples: int, blocks: int, generator: torch.Generator) -> SampledPairs:
-    inputs = uniform(problem, generator, samples, num_inputs(problem))
+    in_parts, out_parts = [], []
     with own_random_state(generator):
-        outputs = respond(owner, problem, inputs)
-    in_codes, out_codes = input_codes(problem, inputs).T.contiguous(), output_codes(problem, outputs).T.contiguous()
+        for part in chunks(samples, 64 * num_inputs(problem)):
+            inputs = uniform(problem, generator, part.stop - part.start, num_inputs(problem))
+            in_parts.append(input_codes(problem, inputs).T.int())
+            out_parts.append(output_codes(problem, respond(owner, problem, inputs)).T)
+    in_codes, out_codes = torch.cat(in_parts, 1), torch.cat(out_parts, 1)
     dropped = bool((out_codes == problem.out_bins).any())
     terms = grassberger_terms(samples, in_codes.device)
     bits = terms.new_empty(len(in_codes), len(out_codes))
     by_block = terms.new_zeros(blocks)
     for in_part, out_part, counts in count_pairs(in_codes, out_codes, problem.in_bins, problem.out_bins, blocks):
-        bits[in_part, out_part] = corrected_information(counts.sum(2, dtype=torch.int32), terms, dropped)
+        whole = counts[:, :, 0] if blocks == 1 else counts.sum(2, dtype=torch.int32)
+        bits[in_part, out_part] = corrected_information(whole, terms, dropped)
         if blocks > 1:
             by_block += corrected_information(counts, terms, dropped).sum((0, 1))
     std_error = by_block.std() / blocks**0.5 if blocks > 1 else torch.full_like(by_block[0], float("nan"))

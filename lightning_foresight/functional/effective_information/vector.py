@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_foresight.functional._checks import fail
+from lightning_foresight.functional._memory import chunks
 from lightning_foresight.functional.effective_information.noise import (
     clamped_output_codes,
     input_codes,
@@ -197,20 +198,31 @@ def _between_once(
     generator: torch.Generator,
 ) -> Estimate:
     def answer(inputs: Tensor) -> Tensor:
-        with own_random_state(generator):
-            codes = clamped_output_codes(problem, respond(owner, problem, inputs))
+        codes = clamped_output_codes(problem, respond(owner, problem, inputs))
         return codes[:, _indices(owner, "output", targets, codes.shape[1], codes.device)]
 
-    inputs = uniform(problem, generator, samples, num_inputs(problem))
-    marginal = vector_entropy(answer(inputs), problem.out_bins, generator)
-
-    cells = _cells(problem, input_codes(problem, inputs)[:, sources], samples)
-    repeats = max(2, samples // len(cells))
-    again = uniform(problem, generator, len(cells), repeats, num_inputs(problem))
+    width = num_inputs(problem)
     low, high = problem.in_range
-    inside = torch.rand(len(cells), repeats, len(sources), generator=generator, device=again.device, dtype=again.dtype)
-    again[..., sources] = (cells.unsqueeze(1) + inside) * ((high - low) / problem.in_bins) + low
-    within = vector_entropy(answer(again.flatten(0, 1)).view(len(cells), repeats, -1), problem.out_bins, generator)
+    with own_random_state(generator):
+        found, in_codes = [], []
+        for part in chunks(samples, 64 * width):
+            inputs = uniform(problem, generator, part.stop - part.start, width)
+            found.append(answer(inputs))
+            if part.start < CELLS:
+                in_codes.append(input_codes(problem, inputs[:CELLS])[:, sources])
+        marginal = vector_entropy(torch.cat(found), problem.out_bins, generator)
+
+        cells = _cells(problem, torch.cat(in_codes), samples)
+        repeats = max(2, samples // len(cells))
+        found = []
+        for part in chunks(len(cells), 64 * width * repeats):
+            chosen = cells[part].unsqueeze(1)
+            inputs = uniform(problem, generator, len(chosen), repeats, width)
+            # The noise on the chosen inputs, moved into their cell.
+            inside = (inputs[..., sources] - low) / problem.in_bins
+            inputs[..., sources] = chosen * ((high - low) / problem.in_bins) + low + inside
+            found.append(answer(inputs.flatten(0, 1)).view(len(chosen), repeats, -1))
+        within = vector_entropy(torch.cat(found), problem.out_bins, generator)
     all_cells = len(cells) == problem.in_bins ** len(sources)
     return _combine(problem, marginal, within, len(sources), samples, all_cells)
 
