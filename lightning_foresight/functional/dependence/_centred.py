@@ -43,7 +43,7 @@ def kernel_sums(x: Tensor, y: Tensor, kernel_x: Kernel, kernel_y: Kernel, square
         squares: Whether to sum K * K and L * L too.
     """
     blocks = _blocks(x.shape[0], x.device, x.element_size())
-    parts: list[list[Tensor]] = [[] for _ in blocks]
+    totals: list[Tensor | float] = [0.0] * len(blocks)
     diagonals: list[tuple[Tensor, Tensor]] = []
     for i, first in enumerate(blocks):
         for j, second in enumerate(blocks[i:], i):
@@ -53,10 +53,10 @@ def kernel_sums(x: Tensor, y: Tensor, kernel_x: Kernel, kernel_y: Kernel, square
                 off = 1 - torch.eye(k.shape[0], dtype=k.dtype, device=k.device)
                 k, l = k * off, l * off  # noqa: E741
             products = (k, l, k * l, k * k, l * l) if squares else (k, l, k * l)
-            parts[i].append(torch.stack([each.sum(1) for each in products]).double())
+            totals[i] = totals[i] + torch.stack([each.sum(1) for each in products]).double()
             if i != j:
-                parts[j].append(torch.stack([each.sum(0) for each in products]).double())
-    k, l, kl, *rest = torch.cat([torch.stack(block).sum(0) for block in parts], 1).unbind(0)  # noqa: E741
+                totals[j] = totals[j] + torch.stack([each.sum(0) for each in products]).double()
+    k, l, kl, *rest = torch.cat([total for total in totals if isinstance(total, Tensor)], 1).unbind(0)  # noqa: E741
     kk, ll = rest if squares else (torch.zeros_like(k), torch.zeros_like(k))
     k_diagonal, l_diagonal = (torch.cat(each) for each in zip(*diagonals, strict=True))
     return KernelSums(k, l, kl, kk, ll, k_diagonal, l_diagonal)
