@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from lightning_foresight.functional._checks import check_int, check_same_length, check_samples
+from lightning_foresight.functional._checks import check_choice, check_int, check_same_length, check_samples
 from lightning_foresight.functional._memory import chunk_length
+from lightning_foresight.functional.gradient_noise.ghost_pass import ghost_pass
 from lightning_foresight.functional.gradient_noise.moments import MeanMoments
 from lightning_foresight.functional.gradient_noise.noise_scale import NoiseScale, noise_scale_from_means
 
@@ -26,15 +27,23 @@ def per_example_sq_norms(
     inputs: Tensor,
     targets: Tensor,
     *,
+    method: str = "ghost",
     chunk_size: int | None = None,
 ) -> Tensor:
     r"""Squared norm of each example's gradient, :math:`|\nabla_\theta \ell(f_\theta(x_j), y_j)|^2`.
+
+    A linear layer's gradient of one example is a sum of outer products of its inputs and output gradients over tokens,
+    and :math:`\big|\sum_t d_t x_t^\top\big|^2 = \sum_{t,s} (d_t \cdot d_s)(x_t \cdot x_s)` needs no gradient at all;
+    likewise for convolutions (unfolded), embeddings (equal tokens), normalisation layers and biases. One backward pass
+    of the whole batch then measures all examples. A tied parameter's uses are added before they are squared. What is
+    left, such as the projections of ``nn.MultiheadAttention``, goes through ``torch.func``.
 
     Args:
         model: A module called as ``model(inputs)``; its parameters that require gradients are measured.
         loss_fn: ``loss_fn(output, target)`` on a batch of one, returning a scalar.
         inputs: Shape (examples, ...).
         targets: Shape (examples, ...).
+        method: ``"ghost"`` as described, or ``"func"`` for the gradients themselves by ``torch.func``.
         chunk_size: Examples differentiated at a time; by default as many as the memory budget holds gradients of.
 
     Returns:
@@ -43,6 +52,10 @@ def per_example_sq_norms(
     Raises:
         ValueError: If the lengths differ, no parameter requires a gradient, or a module in training mode couples
             examples (BatchNorm) or draws random numbers (dropout).
+
+    References:
+        Goodfellow (2015), Efficient per-example gradient computations, arXiv 1510.01799; Li et al. (2022), Large
+        language models can be strong differentially private learners, arXiv 2110.05679.
 
     Example:
         >>> import torch
@@ -54,7 +67,18 @@ def per_example_sq_norms(
         tensor([25.,  1.])
     """
     _check("per_example_sq_norms", model, inputs, targets, chunk_size, minimum=1)
-    return torch.cat([_dot(g, g) for g in _gradients(model, loss_fn, inputs, targets, chunk_size)])
+    check_choice("per_example_sq_norms", "method", method, ("ghost", "func"))
+    if method == "func":
+        return torch.cat([_dot(g, g) for g in _gradients(model, loss_fn, inputs, targets, chunk_size)])
+    norms = []
+    length = chunk_size or len(inputs)
+    for x, y in zip(inputs.split(length), targets.split(length), strict=True):
+        squares, left_over = ghost_pass(model, loss_fn, x, y)
+        if left_over:
+            only = {id(parameter) for parameter in left_over}
+            squares = squares + torch.cat([_dot(g, g) for g in _gradients(model, loss_fn, x, y, chunk_size, only)])
+        norms.append(squares)
+    return torch.cat(norms)
 
 
 def exact_noise_scale(
@@ -164,11 +188,19 @@ def _check(
 
 
 def _gradients(
-    model: nn.Module, loss_fn: LossFn, inputs: Tensor, targets: Tensor, chunk_size: int | None
+    model: nn.Module,
+    loss_fn: LossFn,
+    inputs: Tensor,
+    targets: Tensor,
+    chunk_size: int | None,
+    only: Container[int] | None = None,
 ) -> Iterator[dict[str, Tensor]]:
     """Yield the gradients of chunks of examples, by parameter name, each of shape (chunk, *parameter)."""
-    measured = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    fixed = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
+    measured: dict[str, Tensor] = {}
+    fixed: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        wanted = parameter.requires_grad and (only is None or id(parameter) in only)
+        (measured if wanted else fixed)[name] = parameter.detach()
     fixed |= {name: buffer.detach() for name, buffer in model.named_buffers()}
 
     def loss(parameters: dict[str, Tensor], example: Tensor, target: Tensor) -> Tensor:

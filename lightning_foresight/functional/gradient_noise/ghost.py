@@ -1,0 +1,178 @@
+"""Squared norms of per-example gradients from a layer's inputs and output gradients, without forming any gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_foresight.functional._memory import chunks
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+SCALINGS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *BATCH_NORMS)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+SUPPORTED = (nn.Linear, nn.Embedding, *CONVOLUTIONS, *SCALINGS)
+
+
+class Dense(NamedTuple):
+    """A matrix parameter's gradient of one example, the sum over tokens of outer products ``left right^T``."""
+
+    left: Tensor  # (examples, tokens, rows)
+    right: Tensor  # (examples, tokens, columns)
+    block: int = 0  # which block of the parameter: those of different blocks never meet
+
+
+class Indexed(NamedTuple):
+    """The same where every ``left`` is a unit vector, given by the row that it points at."""
+
+    rows: Tensor  # (examples, tokens)
+    right: Tensor  # (examples, tokens, columns)
+    block: int = 0
+
+
+class Uses:
+    """All that one backward pass showed of one parameter."""
+
+    def __init__(self) -> None:
+        self.outer: list[Dense | Indexed] = []
+        self.vector: Tensor | None = None  # (examples, elements)
+        self.count = 0
+
+    def add_vector(self, value: Tensor) -> None:
+        """Add to the gradient itself, for parameters as small as a bias."""
+        self.vector = value if self.vector is None else self.vector + value
+
+    def sq_norms(self) -> Tensor:
+        """Return the squared norms of the examples' gradients, shape (examples,)."""
+        parts = [] if self.vector is None else [self.vector.square().sum(1)]
+        for position, first in enumerate(self.outer):
+            parts.append(inner_products(first, first))
+            for second in self.outer[position + 1 :]:  # a tied parameter: its gradients add up before squaring
+                if first.block == second.block:
+                    parts.append(2 * inner_products(first, second))
+        return torch.stack(parts).sum(0)
+
+
+def inner_products(first: Dense | Indexed, second: Dense | Indexed) -> Tensor:
+    r"""Inner product of two sums of outer products, per example.
+
+    .. math::
+        \Big\langle \sum_t l_t r_t^\top, \sum_s l'_s r_s'^\top \Big\rangle
+        = \sum_{t, s} (l_t \cdot l'_s)(r_t \cdot r'_s)
+
+    Where there are more tokens than the gradient is worth, the gradient of each example is formed instead.
+    """
+    if isinstance(first, Indexed) and isinstance(second, Dense):
+        first, second = second, first
+    if isinstance(first, Dense) and isinstance(second, Dense):
+        examples, tokens, rows = first.left.shape
+        columns, others = first.right.shape[2], second.left.shape[1]
+        if tokens * others > rows * columns:
+            return _by_gradient(first, second)
+        return _by_chunks(
+            lambda part: torch.einsum(
+                "nts,nts->n",
+                first.left[part] @ second.left[part].mT,
+                first.right[part] @ second.right[part].mT,
+            ),
+            examples,
+            8 * tokens * others,
+        )
+
+    def overlap(part: slice) -> Tensor:
+        products = first.right[part] @ second.right[part].mT  # (examples, tokens, others)
+        if isinstance(first, Indexed):
+            assert isinstance(second, Indexed)
+            alike = first.rows[part].unsqueeze(2) == second.rows[part].unsqueeze(1)
+            return (products * alike).sum((1, 2))
+        assert isinstance(second, Indexed)
+        where = second.rows[part].unsqueeze(1).expand(-1, first.left.shape[1], -1)
+        return (products * first.left[part].gather(2, where)).sum((1, 2))
+
+    return _by_chunks(overlap, len(first.right), 12 * first.right.shape[1] * second.right.shape[1])
+
+
+def _by_gradient(first: Dense, second: Dense) -> Tensor:
+    def product(part: slice) -> Tensor:
+        gradient = first.left[part].mT @ first.right[part]
+        other = gradient if second is first else second.left[part].mT @ second.right[part]
+        return (gradient * other).sum((1, 2))
+
+    return _by_chunks(product, len(first.left), 8 * first.left.shape[2] * first.right.shape[2])
+
+
+def _by_chunks(compute: Callable[[slice], Tensor], examples: int, bytes_per_example: int) -> Tensor:
+    return torch.cat([compute(part) for part in chunks(examples, bytes_per_example)])
+
+
+def record_uses(module: nn.Module, x: Tensor, d: Tensor, uses: dict[int, Uses]) -> None:
+    """Add one call of a supported module, with input ``x`` and output gradient ``d``, to its parameters' uses."""
+    parameters = {name: p for name, p in module._parameters.items() if p is not None and p.requires_grad}
+    weight, bias = (uses.setdefault(id(parameters[n]), Uses()) if n in parameters else None for n in ("weight", "bias"))
+    for use in (weight, bias):
+        if use is not None:
+            use.count += 1
+    if isinstance(module, SCALINGS):
+        if weight is not None:
+            weight.add_vector(_sum_to_features(module, d * _normalised(module, x)))
+        if bias is not None:
+            bias.add_vector(_sum_to_features(module, d))
+        return
+    if isinstance(module, nn.Embedding):
+        if weight is not None:
+            tokens = d.flatten(1, -2) if d.ndim > 2 else d.unsqueeze(1)
+            rows = x.reshape(len(x), -1)
+            if module.padding_idx is not None:
+                tokens = tokens * (rows != module.padding_idx).unsqueeze(2)
+            weight.outer.append(Indexed(rows, tokens))
+        return
+    if isinstance(module, nn.Linear):
+        left = d.flatten(1, -2) if d.ndim > 2 else d.unsqueeze(1)
+        right = x.flatten(1, -2) if x.ndim > 2 else x.unsqueeze(1)
+        groups = 1
+    else:
+        left, right, groups = d.flatten(2).mT, _patches(module, x), module.groups  # type: ignore[assignment]
+    if weight is not None:
+        pairs = zip(left.chunk(groups, 2), right.chunk(groups, 2), strict=True)
+        weight.outer.extend(Dense(a, b, block) for block, (a, b) in enumerate(pairs))
+    if bias is not None:
+        bias.add_vector(left.sum(1))
+
+
+def _patches(module: Any, x: Tensor) -> Tensor:
+    """Return what the kernel of a convolution sees at each place, shape (examples, places, channels * taps)."""
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    x = F.pad(x, module._reversed_padding_repeated_twice, mode=mode)
+    axes = len(module.kernel_size)
+    for axis, (size, stride, dilation) in enumerate(
+        zip(module.kernel_size, module.stride, module.dilation, strict=True), start=2
+    ):
+        x = x.unfold(axis, (size - 1) * dilation + 1, stride)[..., ::dilation]
+    # (examples, channels, places..., taps...)
+    return x.movedim(1, 1 + axes).flatten(1 + axes).flatten(1, axes)
+
+
+def _normalised(module: nn.Module, x: Tensor) -> Tensor:
+    """Return what a normalisation layer multiplies by its weight."""
+    if isinstance(module, nn.LayerNorm):
+        return F.layer_norm(x, module.normalized_shape, eps=module.eps)
+    if isinstance(module, nn.RMSNorm):
+        return F.rms_norm(x, module.normalized_shape, eps=module.eps)
+    if isinstance(module, nn.GroupNorm):
+        return F.group_norm(x, module.num_groups, eps=module.eps)
+    assert isinstance(module, BATCH_NORMS)
+    return F.batch_norm(x, module.running_mean, module.running_var, eps=module.eps)
+
+
+def _sum_to_features(module: nn.Module, value: Tensor) -> Tensor:
+    """Sum over all places that share a feature's weight, shape (examples, features)."""
+    if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
+        return value.reshape(len(value), -1, _size(module.normalized_shape)).sum(1)
+    return value.flatten(2).sum(2) if value.ndim > 2 else value
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return torch.Size(shape).numel()
