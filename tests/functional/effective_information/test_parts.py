@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from lightning_foresight.functional import ei_parts, sensitivity
@@ -160,3 +162,31 @@ def test_information_is_bounded_by_the_coarser_binning():
     parts = ei_parts(random_layer(2, 4, seed=8), in_range=(-1, 1), in_bins=4, out_bins=32)
     assert (parts >= 0).all()
     assert (parts <= 2).all()
+
+
+weights = st.lists(st.floats(-2, 2).map(lambda w: round(w, 3)), min_size=6, max_size=6)
+
+
+@settings(deadline=None, max_examples=15)
+@given(weights, st.permutations(range(6)))
+def test_order_and_sign_of_inputs_do_not_matter(values, order):
+    options = {"in_range": (-1, 1), "in_bins": 4, "out_bins": 6}
+    bits = ei_parts(linear([values]), nn.Tanh(), **options)
+    shuffled = ei_parts(linear([[values[i] for i in order]]), nn.Tanh(), **options)
+    assert torch.allclose(shuffled, bits[list(order)], rtol=0, atol=1e-9)
+    # Inputs are symmetric around 0: a mirrored one has the same bins in reverse.
+    mirrored = ei_parts(linear([[-value for value in values]]), nn.Tanh(), **options)
+    assert torch.allclose(mirrored, bits, rtol=0, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=15)
+@given(weights)
+def test_a_silent_input_changes_nothing_and_merged_bins_add_nothing(values):
+    options = {"in_range": (-1, 1), "out_range": (-20, 20), "in_bins": 4, "out_bins": 6}
+    bits = ei_parts(linear([values]), **options)
+    silent = ei_parts(linear([[*values, 0.0]]), **options)
+    assert torch.allclose(silent[:6], bits, rtol=0, atol=1e-9)
+    assert silent[6] == 0
+    # Merging bins never adds information.
+    coarse = ei_parts(linear([values]), **{**options, "in_bins": 2, "out_bins": 3})
+    assert (coarse <= bits + 1e-9).all()
