@@ -86,8 +86,7 @@ def train(name: str, make_net: Callable[[], nn.Module], epochs: int, folder: Pat
         EICallback(),
         # Networks as small as these can afford an observation at every step.
         GradientNoiseScaleCallback(every_n_steps=1),
-        # Layers this wide give every image a bin of its own; noise of a declared size keeps the plane readable.
-        InfoPlaneCallback(estimator="kde", options={"noise_variance": 0.1}, dataloader="train"),
+        InfoPlaneCallback(dataloader="train"),
     ]
     trainer = pl.Trainer(
         max_epochs=epochs,

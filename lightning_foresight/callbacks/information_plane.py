@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
+from lightning_foresight.callbacks._plane_presets import PRESETS
 from lightning_foresight.callbacks._plane_samples import PlaneSamples, TargetRules, default_layers, has_output
 from lightning_foresight.functional._checks import check_choice, check_int, fail
 from lightning_foresight.functional.estimate import Estimate, make_estimate
@@ -55,11 +56,15 @@ class InfoPlaneCallback(ForesightCallback):
         - figure ``info_plane/plane``.
 
     Args:
-        estimator: A name, such as ``"binned"`` (options ``bins``, ``bin_width``, ``correction``) or ``"kde"``
-            (``noise_variance``, ``bound``), see :func:`~lightning_foresight.functional.input_information`; or an
-            instance of :class:`~lightning_foresight.metrics.DependenceMetric`, which compares the inputs with the
-            activations and the activations with the labels. Use several callbacks for several estimators.
+        estimator: A name: ``"auto"`` (noise of 5% of a layer's size for I(X;T), nearest neighbours for I(T;Y)),
+            ``"binned"`` (options ``bins``, ``bin_width``, ``correction``), ``"kde"`` (``noise_variance``, ``bound``)
+            or another one of :data:`~lightning_foresight.functional.ESTIMATORS`, see
+            :func:`~lightning_foresight.functional.input_information`; or an instance of
+            :class:`~lightning_foresight.metrics.DependenceMetric`, which compares the inputs with the activations and
+            the activations with the labels. Use several callbacks for several estimators.
         options: Options of the estimator, as a mapping.
+        preset: Estimator and options of a published plane instead: ``"shwartz-ziv-2017"``, ``"saxe-2018"``,
+            ``"goldfeld-2019"`` or ``"pyglow"``.
         dataloader: Where the samples come from: ``"val"``, ``"train"``, a DataLoader, or tensors ``(inputs, targets)``.
         num_samples: How many samples; the same ones for the whole run.
         targets: Targets of a batch, as a function ``batch -> integer labels``, or several by name; by default the
@@ -94,8 +99,9 @@ class InfoPlaneCallback(ForesightCallback):
     def __init__(
         self,
         *,
-        estimator: str | DependenceMetric = "binned",
+        estimator: str | DependenceMetric = "auto",
         options: dict[str, Any] | None = None,
+        preset: Literal["shwartz-ziv-2017", "saxe-2018", "goldfeld-2019", "pyglow"] | None = None,
         dataloader: Any = "val",
         num_samples: int = 2000,
         targets: TargetRules = None,
@@ -126,6 +132,11 @@ class InfoPlaneCallback(ForesightCallback):
         check_int(self.name, "num_samples", num_samples, minimum=2)
         if not callable(reduce):
             check_choice(self.name, "reduce", reduce, REDUCTIONS)
+        if preset is not None:
+            check_choice(self.name, "preset", preset, PRESETS)
+            if options or estimator != "auto":
+                fail(self.name, "preset", preset, "expected neither estimator= nor options= beside it: it sets both.")
+            estimator, options = PRESETS[preset]()
         self.options = dict(options or {})
         if isinstance(estimator, DependenceMetric):
             if self.options:

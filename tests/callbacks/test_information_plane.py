@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lightning_foresight.callbacks._plane_presets import PRESETS
 from lightning_foresight.callbacks.information_plane import InfoPlaneCallback
 from lightning_foresight.functional import input_information, label_information
 from lightning_foresight.metrics import DependenceMetric
@@ -17,7 +18,7 @@ from tests.contract.cases import NUM_SAMPLES, TinyModel, fit, tiny_data
 
 
 def test_values_are_those_of_the_functions_on_the_final_weights():
-    callback = InfoPlaneCallback(num_samples=NUM_SAMPLES, options={"bins": 5})
+    callback = InfoPlaneCallback(estimator="binned", num_samples=NUM_SAMPLES, options={"bins": 5})
     trainer = fit(callback)
     model = trainer.model.eval()
     inputs, labels = tiny_data()[1].dataset.tensors
@@ -121,8 +122,14 @@ def _without_validation(callback):
     ("make", "message"),
     [
         (lambda: InfoPlaneCallback(estimator="tarot"), r"InfoPlaneCallback\(estimator='tarot'\)"),
-        (lambda: InfoPlaneCallback(options={"bins": 1}), r"bins=1\): expected an integer of at least 2"),
-        (lambda: InfoPlaneCallback(options={"bandwidth": 1}), r"InfoPlaneCallback\(bandwidth\).*no such option"),
+        (
+            lambda: InfoPlaneCallback(estimator="binned", options={"bins": 1}),
+            r"bins=1\): expected an integer of at least 2",
+        ),
+        (
+            lambda: InfoPlaneCallback(estimator="binned", options={"bandwidth": 1}),
+            r"InfoPlaneCallback\(bandwidth\).*no such option",
+        ),
         (
             lambda: InfoPlaneCallback(num_samples=1),
             r"InfoPlaneCallback\(num_samples=1\): expected an integer of at least 2",
@@ -166,13 +173,13 @@ def test_a_missing_validation_loader_says_what_would_do():
 
 
 def test_the_null_is_the_estimate_for_shuffled_labels():
-    callback = InfoPlaneCallback(num_samples=NUM_SAMPLES, options={"bins": 30})
+    callback = InfoPlaneCallback(estimator="binned", num_samples=NUM_SAMPLES, options={"bins": 30})
     fit(callback, max_epochs=1)
     last = callback.history.last()
     # Saturated bins cannot tell real labels from shuffled ones: that is what the null is for.
     assert last["info_plane/net.2/saturation"].value > 0.9
     assert last["info_plane/net.2/I_TY_null"].value == pytest.approx(last["info_plane/net.2/I_TY"].value, abs=0.2)
-    coarse = InfoPlaneCallback(num_samples=NUM_SAMPLES, options={"bins": 2}, layers="net.6")
+    coarse = InfoPlaneCallback(estimator="binned", num_samples=NUM_SAMPLES, options={"bins": 2}, layers="net.6")
     fit(coarse, max_epochs=8)
     last = coarse.history.last()
     assert last["info_plane/net.6/I_TY_null"].value < last["info_plane/net.6/I_TY"].value
@@ -193,7 +200,7 @@ def test_several_targets_are_logged_by_name():
 
 
 def test_adjacent_layers_are_compared_and_the_chain_is_checked():
-    callback = InfoPlaneCallback(adjacent=True, num_samples=NUM_SAMPLES, options={"bins": 3})
+    callback = InfoPlaneCallback(estimator="binned", adjacent=True, num_samples=NUM_SAMPLES, options={"bins": 3})
     fit(callback, max_epochs=1)
     last = {key: row.value for key, row in callback.history.last().items()}
     assert {"info_plane/net.2/I_TT", "info_plane/net.5/I_TT"} <= last.keys()
@@ -221,7 +228,9 @@ def test_activations_are_reduced_as_asked():
         "last_token": lambda tokens: tokens[:, -1],
         "mean_pixels": lambda tokens: tokens.mean(2),
     }.items():
-        callback = InfoPlaneCallback(reduce=name, layers="embed", num_samples=NUM_SAMPLES, options={"bins": 3})
+        callback = InfoPlaneCallback(
+            estimator="binned", reduce=name, layers="embed", num_samples=NUM_SAMPLES, options={"bins": 3}
+        )
         model = fit(callback, model=Tokens, max_epochs=1).model
         with torch.no_grad():
             tokens = model.embed(inputs.reshape(-1, 3, 2))
@@ -249,3 +258,20 @@ def test_a_metric_of_ones_own_compares_inputs_activations_and_labels():
     assert callback.plot().axes[0].get_title() == "Information plane, _Shapes"
     with pytest.raises(ValueError, match=r"InfoPlaneCallback\(options=\{'bins': 3\}\): expected none beside a metric"):
         InfoPlaneCallback(estimator=_Shapes(), options={"bins": 3})
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_measure_with_published_settings(preset):
+    callback = InfoPlaneCallback(preset=preset, num_samples=NUM_SAMPLES, layers=["net.2"])
+    fit(callback, max_epochs=1)
+    assert callback.num_failures == 0
+    row = callback.history.last()["info_plane/net.2/I_XT"]
+    inputs, _ = tiny_data()[1].dataset.tensors
+    assert row.num_samples == len(inputs)
+
+
+def test_a_preset_leaves_nothing_else_to_choose():
+    with pytest.raises(ValueError, match=r"preset='saxe-2018'\): expected neither estimator= nor options= beside it"):
+        InfoPlaneCallback(preset="saxe-2018", options={"bound": "lower"})
+    with pytest.raises(ValueError, match=r"InfoPlaneCallback\(preset='me-2026'\): expected one of 'shwartz-ziv-2017'"):
+        InfoPlaneCallback(preset="me-2026")

@@ -12,6 +12,7 @@ from lightning_foresight.callbacks import (
     ForesightCallback,
     GradientNoiseScaleCallback,
     InfoPlaneCallback,
+    PIDCallback,
 )
 
 NUM_SAMPLES = 48
@@ -21,8 +22,10 @@ BATCH = 8
 CALLBACKS = {
     "ei": lambda **kwargs: EICallback(in_bins=8, out_bins=8, **kwargs),
     "gns": lambda **kwargs: GradientNoiseScaleCallback(**kwargs),
-    "info_plane_binned": lambda **kwargs: InfoPlaneCallback(num_samples=32, **kwargs),
+    "info_plane": lambda **kwargs: InfoPlaneCallback(num_samples=32, **kwargs),
+    "info_plane_binned": lambda **kwargs: InfoPlaneCallback(num_samples=32, estimator="binned", **kwargs),
     "info_plane_kde": lambda **kwargs: InfoPlaneCallback(num_samples=32, estimator="kde", **kwargs),
+    "pid": lambda **kwargs: PIDCallback(num_samples=32, quantizer=2, sources="random:2x2", **kwargs),
 }
 
 
