@@ -121,10 +121,10 @@ def combine_axes(axes: tuple[Axis, ...]) -> Geometry:
 
 
 def move_geometry(geometry: Geometry, device: torch.device, dtype: torch.dtype, sum_dtype: torch.dtype) -> Geometry:
-    """Return the geometry on a device, with what meets the kernel in ``dtype`` and what is summed in ``sum_dtype``."""
+    """Return the geometry on a device, with what meets the kernel in ``dtype`` and the rest in ``sum_dtype``."""
     return geometry._replace(
-        slots=None if geometry.slots is None else geometry.slots.to(device, dtype),
-        fan_out=geometry.fan_out.to(device, dtype).contiguous(),
+        slots=None if geometry.slots is None else geometry.slots.to(device, sum_dtype),
+        fan_out=geometry.fan_out.to(device, sum_dtype).contiguous(),
         total_fan_out=geometry.total_fan_out.to(device, sum_dtype),
         source_sizes=geometry.source_sizes.to(device, sum_dtype),
         feeders=geometry.feeders.to(device),

@@ -82,7 +82,7 @@ class LayerParts(NamedTuple):
     """What one layer adds to the sums of the network.
 
     Attributes:
-        row_sums: Sums of the shares of each row, by class of input position, ``(groups, inputs, classes)``.
+        row_sums: Sums of the shares of each row, by class of input position, ``(groups, inputs, classes)``; 0 if empty.
         mean_logs: Sum of ``f log f`` over the row's sum, likewise; 0 if empty. Row entropy = log row_sums - mean_logs.
         columns: Sums of the columns of the normalised matrix, ``(groups, outputs, classes)``.
     """
@@ -112,19 +112,22 @@ def network_sums(operators: Sequence[KernelOperator], norm: str, device: torch.d
         return torch.cat([tensor.reshape(-1).to(device, non_blocking=True) for tensor in tensors]).to(dtype)
 
     row_sums, mean_logs, columns = (flat(tensors) for tensors in zip(*parts, strict=True))
-    # An empty row has a sum next to 0 and no logarithms: clamped, its entropy is 0.
-    entropies = (row_sums.log_() - mean_logs).clamp_min_(0)
+    # An empty row has the logarithm -inf: clamped, its entropy is 0.
+    rows = torch.stack([(row_sums.log() - mean_logs).clamp_min_(0), (row_sums > 0).to(dtype)])
     columns = torch.stack([columns, columns.clamp_min(torch.finfo(dtype).tiny).log_().mul_(columns)])
-    layer_entropies = entropies.split([part.row_sums.numel() for part in parts])
+    layer_rows = rows.split([part.row_sums.numel() for part in parts], dim=1)
     layer_columns = columns.split([part.columns.numel() for part in parts], dim=1)
-    rows, both = [], []
-    for operator, of_rows, of_columns in zip(operators, layer_entropies, layer_columns, strict=True):
+    sums = []
+    for operator, of_rows, of_columns in zip(operators, layer_rows, layer_columns, strict=True):
         sources = operator.geometry.source_sizes.to(device, dtype, non_blocking=True)
         targets = operator.geometry.target_sizes.to(device, dtype, non_blocking=True)
-        rows.append((of_rows.view(-1, sources.numel()) @ sources).sum())
-        both.append(of_columns.view(2, -1, targets.numel()).sum(1) @ targets)
+        sums.append(of_rows.view(2, -1, sources.numel()).sum(1) @ sources)
+        sums.append(of_columns.view(2, -1, targets.numel()).sum(1) @ targets)
     copies = constant(tuple(operator.copies for operator in operators), device, dtype)
-    return copies * torch.cat([torch.stack(rows)[None], torch.stack(both, 1)])
+    layer_entropies, totals, column_totals, column_logs = copies * torch.stack(sums).view(-1, 4).T
+    # The columns sum to the number of rows that are not empty: what the product of kernels rounds alike is taken out.
+    scale = torch.where(column_totals == 0, 1.0, totals / column_totals)
+    return torch.stack([layer_entropies, totals, scale * column_logs + totals * scale.log()])
 
 
 def _workspace_for(operators: Sequence[KernelOperator]) -> Tensor:
@@ -199,15 +202,16 @@ def _rows(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sums, mean logarithms and reciprocal sums of the rows, by class of input position."""
     geometry = operator.geometry
-    sums, logs = share_sums @ geometry.fan_out, log_sums @ geometry.fan_out
+    # float64: the sums are few, absent connections many, and a float32 product may be a TF32 one.
+    dtype = geometry.fan_out.dtype
+    sums, logs = share_sums.to(dtype) @ geometry.fan_out, log_sums.to(dtype) @ geometry.fan_out
     if absent is not None:
-        # Beside the many absent connections, the kernel's are beyond float32.
         missing = operator.num_outputs - operator.kernel.shape[1] * geometry.total_fan_out
         sums, logs = sums + absent.share * missing, logs + absent.log * missing
     # A row without a connection feeds nothing. NaN compares false, so that it stays NaN.
     empty = sums <= 2 * operator.num_outputs * _floor(share_sums.dtype)
     inverse = sums.reciprocal().masked_fill_(empty, 0)
-    return sums, logs.mul_(inverse), inverse
+    return sums.masked_fill_(empty, 0), logs.mul_(inverse), inverse
 
 
 def _behind_taps(inverse_sums: Tensor, geometry: Geometry) -> Tensor:

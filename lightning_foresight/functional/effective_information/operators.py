@@ -145,7 +145,7 @@ def _conv(call: LayerCall, device: torch.device) -> KernelOperator:
     geometry = _moved((sources, targets, settings, module.padding_mode), _build_conv, weight.device, weight.dtype)
     kernel = weight.reshape(module.groups, module.out_channels // module.groups, weight.shape[1], -1)
     if geometry.slots is not None:
-        kernel = kernel @ geometry.slots.T
+        kernel = (kernel.to(geometry.slots.dtype) @ geometry.slots.T).to(kernel.dtype)
     return KernelOperator(kernel, geometry, 1)
 
 

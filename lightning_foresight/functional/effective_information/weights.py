@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -49,8 +48,8 @@ def weight_ei(calls: Sequence[LayerCall], *, norm: str = "lin", base: float = 2,
 
     and effectiveness = ei / log N. The matrices are never built: positions that see a convolution's kernel alike share
     their row sums and entropies, and the cost is a few passes over the weights, whatever the size of the image. Sums
-    over one kernel are taken in the precision of the weights (at least float32), all others in float64 where the device
-    has it. Nothing here waits for the device when ``validate`` is off.
+    over one kernel are taken in the precision of the weights (at least float32; TF32 where it is allowed), all others
+    in float64 where the device has it. Nothing here waits for the device when ``validate`` is off.
 
     Args:
         calls: Layers from :func:`trace_weight_layers`; on every step of a training run, the same list again.
@@ -91,7 +90,8 @@ def weight_ei(calls: Sequence[LayerCall], *, norm: str = "lin", base: float = 2,
         for call, operator in zip(calls, operators, strict=True):
             check_finite("weight_ei", f"weight of {call.name}", operator.kernel)
     double = not parameters or any(parameter.dtype == torch.float64 for parameter in parameters)
-    with _full_precision(device):
+    # Autocast would round the weights to bfloat16.
+    with torch.autocast(device.type, enabled=False):
         sums = network_sums(operators, norm, device)
     num_inputs = [operator.num_inputs for operator in operators]
     # One column a layer, the network last.
@@ -117,20 +117,6 @@ def _finish(sums: Tensor, num_inputs: Sequence[int], base: float) -> Tensor:
     largest = counts.log() / log_base
     effectiveness = torch.where(largest == 0, 0.0, ei / largest)
     return torch.stack([ei, determinism, degeneracy, effectiveness])
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """Keep autocast and TF32 out: they would cost three digits."""
-    precision = torch.get_float32_matmul_precision()
-    if precision != "highest":
-        torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        if precision != "highest":
-            torch.set_float32_matmul_precision(precision)
 
 
 def weight_effective_information(
