@@ -16,6 +16,7 @@ from lightning_foresight.functional.mutual_information.auto import auto_pair, ch
 from lightning_foresight.functional.mutual_information.binned import binned_information, binned_pair, check_binning
 from lightning_foresight.functional.mutual_information.gaussian import check_gaussian_copula, gaussian_copula_pair
 from lightning_foresight.functional.mutual_information.kde import check_kde, kde_information
+from lightning_foresight.functional.mutual_information.kernel_measures import MEASURES, check_measure, measure
 from lightning_foresight.functional.mutual_information.ksg import check_ksg, ksg_label, ksg_pair
 from lightning_foresight.functional.mutual_information.neural import OBJECTIVES, check_neural, neural_pair
 from lightning_foresight.functional.mutual_information.noisy import check_noisy, noisy_information
@@ -149,6 +150,16 @@ ESTIMATORS: dict[str, Estimator] = {
             label=partial(neural_pair, objective=objective),
         )
         for objective in OBJECTIVES
+    },
+    **{
+        name: Estimator(
+            f"{name}, a measure of dependence without unit",
+            check_measure(name),
+            pair=measure(name),
+            input=_between(name, measure(name)),
+            label=measure(name),
+        )
+        for name in MEASURES
     },
 }
 

@@ -40,12 +40,17 @@ def test_blocks_do_not_change_the_value(monkeypatch: pytest.MonkeyPatch) -> None
     assert mutual_information(x, y, estimator="ksg").value.item() == pytest.approx(whole, abs=1e-12)
 
 
-def test_interval_of_single_columns_covers_the_truth() -> None:
-    truth, inside = gaussian_information([0.8]) / math.log(2), 0
-    for seed in range(100):
-        low, high = mutual_information(*pair(seed, n=400, width=1), estimator="ksg").interval(0.95)
+@pytest.mark.parametrize("rho", [0.0, 0.8, 0.99])
+def test_interval_of_single_columns_covers_the_truth(rho: float) -> None:
+    truth, inside = gaussian_information([rho]) / math.log(2), 0
+    for seed in range(60):
+        x, y = gaussian([rho], 1)(300, torch.Generator().manual_seed(seed))
+        low, high = mutual_information(x, y, estimator="ksg").interval(0.95)
         inside += int(low <= truth <= high)
-    assert inside >= 87  # 95 expected; measured 88 to 95 in the literature's tasks for this rule
+    assert inside >= 52  # 95% of 60 is 57; three standard deviations below that
+
+
+def test_error_in_more_columns_is_not_claimed() -> None:
     assert math.isnan(mutual_information(*pair(0, width=2), estimator="ksg").std_error.item())
 
 

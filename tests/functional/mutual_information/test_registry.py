@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+
+from lightning_foresight.functional import (
+    ESTIMATORS,
+    cka,
+    hsic,
+    input_information,
+    label_information,
+    mutual_information,
+)
+from lightning_foresight.functional.mutual_information import check_plane_estimator, find_estimator
+
+FAST = {"probe": {"max_steps": 3}, **{name: {"max_steps": 3} for name in ("infonce", "mine", "nwj", "js", "smile")}}
+
+
+def samples(n: int = 60) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 2, 2, generator=generator)
+    y = x.flatten(1) + torch.randn(n, 4, generator=generator)
+    return x, y, (y[:, 0] > 0).long()
+
+
+@pytest.mark.parametrize("name", list(ESTIMATORS))
+def test_every_name_answers_what_it_says_it_answers(name: str) -> None:
+    x, y, labels = samples()
+    options = FAST.get(name, {})
+    calls = {
+        "pair": lambda: mutual_information(x, y, estimator=name, **options),
+        "input": lambda: input_information(y, inputs=x, estimator=name, **options),
+        "label": lambda: label_information(y, labels, estimator=name, **options),
+    }
+    for question, call in calls.items():
+        if getattr(ESTIMATORS[name], question) is None:
+            with pytest.raises(ValueError, match="cannot answer this question"):
+                call()
+            continue
+        estimate = call()
+        assert estimate.value.shape == ()
+        assert torch.isfinite(estimate.value)
+        assert not estimate.value.requires_grad
+        assert estimate.method
+        assert 0 < int(estimate.num_samples) <= 60
+
+
+@pytest.mark.parametrize("name", list(ESTIMATORS))
+def test_options_are_those_that_the_functions_take(name: str) -> None:
+    entry = ESTIMATORS[name]
+    for function in (entry.pair, entry.label, entry.plane):
+        parameters = inspect.signature(function).parameters if function is not None else {}
+        named = set(parameters) - {"x", "y", "activations", "labels", "base", "options", "objective"}
+        assert named <= set(entry.options)
+    find_estimator("test", name, "pair" if entry.pair else "label", entry.options)
+
+
+@pytest.mark.parametrize("name", list(ESTIMATORS))
+def test_nan_is_refused_by_name(name: str) -> None:
+    x, y, labels = samples()
+    y[3, 1] = float("nan")
+    with pytest.raises(ValueError, match=r"1 of 240 entries are NaN or infinite"):
+        if ESTIMATORS[name].label is not None:
+            label_information(y, labels, estimator=name, **FAST.get(name, {}))
+        else:
+            mutual_information(x, y, estimator=name)
+
+
+def test_kernel_measures_are_the_functions() -> None:
+    x, y, labels = samples()
+    assert mutual_information(x, y, estimator="hsic", bandwidth=2.0).value == hsic(x, y, bandwidth=2.0).value
+    assert label_information(y, labels, estimator="cka").value == cka(y, labels).value
+
+
+def test_plane_needs_both_answers() -> None:
+    check_plane_estimator("test", "kde", {"noise_variance": 0.1})
+    with pytest.raises(ValueError, match=r"test\(estimator='probe'\): cannot answer this question; for I\(X;T\)"):
+        check_plane_estimator("test", "probe")
+    with pytest.raises(ValueError, match=r"test\(estimator='gaussian_copula'\): cannot answer.*I\(T;Y\)"):
+        check_plane_estimator("test", "gaussian_copula")
+    with pytest.raises(ValueError, match=r"hsic\(kernel='magic'\): expected one of 'gaussian'"):
+        check_plane_estimator("test", "hsic", {"kernel": "magic"})
