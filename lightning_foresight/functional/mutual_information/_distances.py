@@ -13,15 +13,17 @@ class SquaredDistances:
 
     Args:
         rows: Floating point, shape ``(n, features)``.
+        spread_out: Whether the rows fill all their dimensions, as normal scores do, so that neighbours are not much
+            nearer than chance brings them; then fewer features do for single precision.
     """
 
-    def __init__(self, rows: Tensor) -> None:
+    def __init__(self, rows: Tensor, spread_out: bool = False) -> None:
         self.rows = rows - rows.mean(0)
         self.width = rows.shape[1]
         if self.width == 1:
             return
         # The product cancels: in float32 that is harmless only where many features keep rows far apart.
-        dtype = rows.dtype if self.width > 64 else torch.float64
+        dtype = rows.dtype if self.width > (4 if spread_out else 64) else torch.float64
         wide = self.rows.to(dtype)
         sq = wide.square().sum(1, keepdim=True)
         # What rounding leaves between equal rows; taken off everywhere, so that equal rows are at distance 0.

@@ -108,13 +108,13 @@ def auto_pair(x: Tensor, y: Tensor, *, base: float = 2, k: int = 3, seed: int = 
         return _named(ksg_pair(scores[0].float(), scores[1].float(), base=base, k=k), minimum=0.0)
 
     single = scores[0].float(), scores[1].float()
-    candidates = {"KSG on normal scores": ksg_terms(*single, k, 1).mean()}
+    candidates = {"KSG on normal scores": ksg_terms(*single, k, 1, spread_out=True).mean()}
     if n > x_rows.shape[1] + y_rows.shape[1] + 2:
         canonical = canonical_correlations(*scores)
         candidates["Gaussian copula"] = gaussian_information(canonical, n)[0]
         kept = significant_correlations(canonical, n)
         surrogate_x, surrogate_y, truth = _gaussian_surrogate(canonical, kept, n, seed)
-        missed = truth - ksg_terms(surrogate_x.float(), surrogate_y.float(), k, 1).mean()
+        missed = truth - ksg_terms(surrogate_x.float(), surrogate_y.float(), k, 1, spread_out=True).mean()
         candidates["KSG on normal scores"] = candidates["KSG on normal scores"] + missed
         if kept:
             projected = (scores[0] @ canonical.x_directions[:, :kept], scores[1] @ canonical.y_directions[:, :kept])

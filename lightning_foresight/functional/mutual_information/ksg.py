@@ -41,10 +41,10 @@ def _check_neighbours(n: int, k: int) -> None:
         fail(_OWNER, "k", k, f"expected fewer neighbours than the {n} samples have; lower k or pass more samples.")
 
 
-def ksg_terms(x: Tensor, y: Tensor, k: int, variant: int) -> Tensor:
+def ksg_terms(x: Tensor, y: Tensor, k: int, variant: int, spread_out: bool = False) -> Tensor:
     """The samples' terms of the estimate, in nats; their mean is the estimate."""
     n = x.shape[0]
-    of_x, of_y = SquaredDistances(x), SquaredDistances(y)
+    of_x, of_y = SquaredDistances(x, spread_out), SquaredDistances(y, spread_out)
     terms = []
     for block in row_blocks(n, x.device):
         dx, dy = of_x.block(block), of_y.block(block)
