@@ -56,7 +56,7 @@ class NoiseStream:
         )
         # The state is float64, which MPS does not have.
         self.metric.to("cpu" if device.type == "mps" else device)
-        self._waiting: list[tuple[Tensor, int, bool]] = []  # observation, micro-batches, whether by a split
+        self._waiting: list[tuple[Tensor, int, str]] = []  # observation, micro-batches, kind
 
     def refresh(self) -> None:
         """Take up parameters that were added to the optimizer."""
@@ -68,14 +68,14 @@ class NoiseStream:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, observation: Tensor | None, count: int, by_split: bool, *, several_ranks: bool) -> None:
+    def add(self, observation: Tensor | None, count: int, kind: str, *, several_ranks: bool) -> None:
         """Keep an observation on the device until the next report; ``None`` is one that failed."""
         if observation is None:
             if not several_ranks:
                 return
             # Every rank holds the same number of observations, or their reduction would wait for ever.
             observation = torch.full((2 * self.window.num_groups + 1,), torch.nan, device=self.device)
-        self._waiting.append((observation, count, by_split))
+        self._waiting.append((observation, count, kind))
 
     def report(self, trainer: Trainer) -> dict[str | Sequence[str], Estimate | Tensor]:
         """Add what waits to the moments and return the values to log by key."""
@@ -93,7 +93,7 @@ class NoiseStream:
 
     def state(self) -> dict[str, Any]:
         """Return the moments and what waits, for a checkpoint."""
-        waiting = [(observation.tolist(), count, by_split) for observation, count, by_split in self._waiting]
+        waiting = [(observation.tolist(), count, kind) for observation, count, kind in self._waiting]
         return {"sums": self.metric.sums.cpu(), "waiting": waiting}
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -101,22 +101,24 @@ class NoiseStream:
         if state["sums"].shape == self.metric.sums.shape:
             self.metric.sums = state["sums"].to(self.metric.sums)
             self._waiting = [
-                (torch.tensor(values, device=self.device), count, by_split)
-                for values, count, by_split in state["waiting"]
+                (torch.tensor(values, device=self.device), count, kind) for values, count, kind in state["waiting"]
             ]
 
     def _absorb(self, trainer: Trainer) -> Tensor:
-        observations, counts, by_split = zip(*self._waiting, strict=True)
+        observations, counts, kinds = zip(*self._waiting, strict=True)
         self._waiting = []
         # The ranks' small batches are averaged here; their big gradient is the reduced one on every rank already.
         table = trainer.strategy.reduce(torch.stack(observations), reduce_op="mean").to(self.metric.sums)
         num_groups = self.window.num_groups
         noise, big, inverse_size = table.split([num_groups, num_groups, 1], dim=1)
         batch_big = table.new_tensor(counts).unsqueeze(1) * trainer.world_size / inverse_size
-        split = torch.tensor(by_split, device=table.device).unsqueeze(1)
+        split, single = (
+            torch.tensor([kind == one for kind in kinds], device=table.device).unsqueeze(1)
+            for one in ("split", "per_example")
+        )
         # A split gives tr Sigma itself: as if the small batches were half as big.
         small = torch.where(split, big + noise / batch_big, noise)
-        batch_small = torch.where(split, batch_big / 2, 1 / inverse_size)
+        batch_small = torch.where(split, batch_big / 2, torch.where(single, 1.0, 1 / inverse_size))
         self.metric.update(small, big, batch_small.squeeze(1), batch_big.squeeze(1))
         return batch_big[-1]
 

@@ -16,6 +16,7 @@ from lightning_foresight.callbacks._progress import completed_steps
 from lightning_foresight.functional._checks import check_choice, fail
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.functional.gradient_noise import BatchSizeSuggestion, suggest_batch_size
+from lightning_foresight.probes.gradient_examples import ExampleNormProbe
 from lightning_foresight.probes.gradient_groups import Groups, parameter_groups, select_parameters
 from lightning_foresight.probes.gradient_split import signed_gradient_norms
 from lightning_foresight.probes.gradient_windows import MicroBatch
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
     from torch.optim import Optimizer
 
-METHODS = ("auto", "micro_batches", "split")
+METHODS = ("auto", "micro_batches", "split", "per_example")
 # Their gradients are sharded or partitioned before any parameter hook could see them.
 UNSUPPORTED_STRATEGIES = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
 # A backward pass costs about two forward passes: the share of a step that one more of them takes.
@@ -65,15 +66,18 @@ class GradientNoiseScaleCallback(ForesightCallback):
     Args:
         method: ``"micro_batches"`` compares the micro-batches of ``accumulate_grad_batches`` and of all devices with
             their mean, at almost no cost. ``"split"`` sends a randomly signed gradient through the network's graph
-            once more, which compares random halves of one batch. ``"auto"`` takes micro-batches where a step has more
-            than one, and says what it chose.
+            once more, which compares random halves of one batch. ``"per_example"`` works out the norm of every
+            example's gradient from layer inputs and output gradients, for networks of linear, convolutional, embedding
+            and normalisation layers. ``"auto"`` takes micro-batches where a step has more than one, else splits, and
+            says what it chose.
         groups: ``"layers"``, ``"types"``, ``"param_groups"``, or a mapping from names to layers: noise scales of
             groups of parameters, besides the one of all.
         decay: Weight of an observation relative to the next one; 1 is the mean since the start.
         confidence: Coverage of the intervals of ``b_simple``.
-        budget: Share of the training time that ``"split"`` may take; sets the period if ``every_n_steps`` is ``None``.
+        budget: Share of the training time that ``"split"`` and ``"per_example"`` may take; sets the period if
+            ``every_n_steps`` is ``None``.
         every_n_steps: Observe at every n-th optimizer step; ``None`` is, for micro-batches, every step (every fourth
-            where parameters are tiny), and for splits what ``budget`` allows.
+            where parameters are tiny), and else what ``budget`` allows.
         schedule: Observe when ``schedule(count)`` says so.
         layers: Measure the parameters of these layers only: names, globs, types, or rules.
         prefix: First segment of all keys, ``"gns"`` by default.
@@ -105,7 +109,7 @@ class GradientNoiseScaleCallback(ForesightCallback):
     def __init__(
         self,
         *,
-        method: Literal["auto", "micro_batches", "split"] = "auto",
+        method: Literal["auto", "micro_batches", "split", "per_example"] = "auto",
         groups: Groups = None,
         decay: float = 0.99,
         confidence: float = 0.95,
@@ -151,6 +155,7 @@ class GradientNoiseScaleCallback(ForesightCallback):
         self._restored: list[dict[str, Any]] = []
         self._batch: tuple[Any, int] = (None, -1)  # with its index
         self._split: GradientNorms | None = None
+        self._examples: ExampleNormProbe | None = None
         self._last_count = 1  # micro-batches of the last optimizer step, for manual optimization
 
     # ---- before training ----
@@ -165,6 +170,7 @@ class GradientNoiseScaleCallback(ForesightCallback):
         device = pl_module.device
         self._parameters = list(named.values())
         self._probe = GradientNormProbe(self._parameters)
+        self._examples = ExampleNormProbe(pl_module, self._parameters) if self.method == "per_example" else None
         self._generator = torch.Generator(device)
         if self._streams:  # the same callback goes on in another fit
             self._restored = self._restored or [stream.state() for stream in self._streams]
@@ -215,13 +221,16 @@ class GradientNoiseScaleCallback(ForesightCallback):
             )
 
     def _choose(self, trainer: Trainer) -> None:
-        micro_batches = self._has_micro_batches(trainer) if self.method == "auto" else self.method == "micro_batches"
-        chosen = "micro_batches" if micro_batches else "split"
+        chosen: str = self.method
+        if chosen == "auto":
+            chosen = "micro_batches" if self._has_micro_batches(trainer) else "split"
         if chosen == self.method_in_use:
             return
         self.method_in_use = chosen
         small = sum(p.numel() for p in self._parameters) < SMALL_PARAMETER * len(self._parameters)
-        period = (PERIOD_OF_SMALL if small else 1) if micro_batches else math.ceil(BACKWARD_SHARE / self.budget)
+        period = math.ceil(BACKWARD_SHARE / self.budget)
+        if chosen == "micro_batches":
+            period = PERIOD_OF_SMALL if small else 1
         self._pace = Every(period, "steps")
         when = f", one step in {period}" if self._paced else ""
         rank_zero_info(f"{self.name}: measuring by method={chosen!r}{when}.")
@@ -242,6 +251,10 @@ class GradientNoiseScaleCallback(ForesightCallback):
                 for stream in self._streams:
                     stream.refresh()
                 self._choose(trainer)
+        if self._examples is not None:
+            with self._leaving_the_run_alone(trainer):
+                if self._is_due(trainer):
+                    self._examples.attach(batch_length(batch))
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Listen to the gradients of this micro-batch, or split it, if the schedule says so."""
@@ -256,6 +269,8 @@ class GradientNoiseScaleCallback(ForesightCallback):
             if self.method_in_use == "micro_batches":
                 self._probe.attach()  # hooks that only pass by would cost time, too
                 self._probe.listening = True
+            elif self._examples is not None:
+                self._examples.inspect(loss)
             elif not any(micro.norms for stream in self._streams for micro in stream.window.micro_batches):
                 self._generator.manual_seed(self.seed + trainer.global_step)
                 self._split = signed_gradient_norms(
@@ -267,9 +282,12 @@ class GradientNoiseScaleCallback(ForesightCallback):
         with self._leaving_the_run_alone(trainer):
             assert self._probe is not None
             self._probe.listening = False
-            norms, split = self._probe.collect(), self._split
+            norms = self._probe.collect() or self._split
+            if self._examples is not None:
+                norms = self._examples.collect()
             batch, batch_idx = self._batch
-            micro = MicroBatch(norms or split, batch_length(batch), batch_idx, split is not None)
+            assert self.method_in_use is not None
+            micro = MicroBatch(norms, batch_length(batch), batch_idx, self.method_in_use)
             for stream in self._streams:
                 if stream.window.reached_by(micro):
                     stream.window.micro_batches.append(micro)
@@ -286,7 +304,7 @@ class GradientNoiseScaleCallback(ForesightCallback):
             micro_batches.clear()
             return
         observation = None
-        by_split = any(micro.split for micro in micro_batches)
+        kind = micro_batches[0].kind if micro_batches else ""
         with self._leaving_the_run_alone(trainer):
             scaler = getattr(trainer.precision_plugin, "scaler", None)
             observation = stream.window.observe(
@@ -296,7 +314,7 @@ class GradientNoiseScaleCallback(ForesightCallback):
             )
         if self._pace.n > 1 and self._probe is not None:
             self._probe.remove()
-        stream.add(observation, self._last_count, by_split, several_ranks=trainer.world_size > 1)
+        stream.add(observation, self._last_count, kind, several_ranks=trainer.world_size > 1)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -361,8 +379,9 @@ class GradientNoiseScaleCallback(ForesightCallback):
 
     def release(self) -> None:
         """Remove the hooks."""
-        if self._probe is not None:
-            self._probe.remove()
+        for probe in (self._probe, self._examples):
+            if probe is not None:
+                probe.remove()
         self._batch, self._split = (None, -1), None
         for stream in self._streams:
             stream.window.micro_batches.clear()

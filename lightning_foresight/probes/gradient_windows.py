@@ -16,16 +16,17 @@ class MicroBatch(NamedTuple):
     """What one backward pass showed.
 
     Attributes:
-        norms: Norms of the micro-batch's gradients, or of its signed halves' difference; ``None`` if not looked at.
+        norms: Norms of what ``kind`` says; ``None`` if not looked at.
         size: Number of examples.
         batch_idx: The Trainer's batch that it came from.
-        split: Whether ``norms`` are those of a signed split.
+        kind: ``"micro_batches"``: the micro-batch's gradient. ``"split"``: the difference of its signed halves.
+            ``"per_example"``: the root mean square over its examples.
     """
 
     norms: GradientNorms | None
     size: int
     batch_idx: int
-    split: bool
+    kind: str
 
 
 class GradientWindow:
@@ -78,9 +79,9 @@ class GradientWindow:
             scale: What the loss was multiplied by for half precision; ``.grad`` must be unscaled already.
 
         Returns:
-            Noise (mean squared norm of the micro-batches' gradients, or tr Sigma from a split) and squared norm of
-            their mean, by group, and the mean reciprocal size: shape (2 * num_groups + 1,). ``None`` if no backward
-            pass was looked at, as when ``training_step`` returned ``None``.
+            Noise (mean squared norm of the micro-batches' or examples' gradients, or tr Sigma from a split) and squared
+            norm of their mean, by group, and the mean reciprocal size: shape (2 * num_groups + 1,). ``None`` if no
+            backward pass was looked at, as when ``training_step`` returned ``None``.
 
         Raises:
             ValueError: If two backward passes of the window came from one batch, or a split did not reach a parameter.
@@ -99,12 +100,12 @@ class GradientWindow:
         square = square * divisor**2
         if scale is not None:
             square = square / scale.to(square.dtype) ** 2
-        if seen[0].split:
+        if seen[0].kind == "split":
             # E|sum of signed gradients / B|^2 = m tr Sigma / B^2; m is B, or B - 1 when that is odd.
             square = square * (seen[0].size ** 2 / (seen[0].size // 2 * 2))
         # Only what the hooks saw: a parameter that was unfrozen in between has a gradient and no hook yet.
         known = dict.fromkeys(index for micro in seen if micro.norms is not None for index in micro.norms.indices)
-        if seen[0].split:
+        if seen[0].kind == "split":
             self._check_reached(known)
         accumulated = accumulated_norms(self.parameters, known)
         if accumulated is None:

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lightning_foresight.callbacks import GradientNoiseScaleCallback
 from lightning_foresight.probes.gradient_split import balanced_signs
+from tests.contract.cases import assert_same_run
 from tests.reference.noise_runs import Observed, fit
 
 
@@ -52,6 +53,11 @@ class Checkpointed(nn.Module):
 
     def forward(self, x):
         return self.head(checkpoint(self.body, x, use_reentrant=False))
+
+
+class ReentrantlyCheckpointed(Checkpointed):
+    def forward(self, x):
+        return self.head(checkpoint(self.body, x.requires_grad_(), use_reentrant=True))
 
 
 class Transformer(nn.Module):
@@ -194,6 +200,84 @@ def test_moments_agree_with_plain_autograd(name, accumulate):
     # Unbiased is signed: the mean may come near 0, its parts do not.
     scale = float(signal.abs().mean() + noise.mean() / 8)
     assert last["gns/grad_sq_norm"].value == pytest.approx(float(signal.mean()), abs=tolerance * scale)
+
+
+class Convolutional(nn.Sequential):
+    def __init__(self):
+        super().__init__(
+            nn.Unflatten(1, (1, 6)), nn.Conv1d(1, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)
+        )
+
+
+PER_EXAMPLE = {
+    "convolutional": (Observed, Convolutional, {}, EXACT),
+    **{
+        name: CASES[name]
+        for name in (
+            "mlp",
+            "dropout",
+            "tied_weights",
+            "unused_parameters",
+            "frozen_parameters",
+            "checkpointing",
+            "clip_by_norm",
+            "some_steps_skipped",
+            "mapping_batches",
+            "double_precision",
+            "unfreezing",
+            "bf16_mixed",
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("name", PER_EXAMPLE)
+def test_per_example_moments_agree_with_plain_autograd(name, accumulate):
+    model_class, net, settings, tolerance = PER_EXAMPLE[name]
+    settings = {"accumulate_grad_batches": accumulate} | settings
+    others = [other() for other in settings.pop("callbacks", [])]
+    torch.manual_seed(7)
+    model = model_class(net(), examples=True)
+    callback = GradientNoiseScaleCallback(method="per_example", decay=1.0, every_n_steps=1)
+    fit(model, [callback, *others], **settings)
+    assert callback.num_failures == 0
+    last = callback.history.last()
+    noise, signal = torch.tensor(model.noise), torch.tensor(model.signal)
+    assert last["gns/b_simple"].num_samples == len(noise)
+    assert last["gns/trace_sigma"].value == pytest.approx(float(noise.mean()), rel=tolerance)
+    scale = float(signal.abs().mean() + noise.mean() / 8)
+    assert last["gns/grad_sq_norm"].value == pytest.approx(float(signal.mean()), abs=tolerance * scale)
+
+
+@pytest.mark.parametrize(
+    ("net", "text"),
+    [
+        (Transformer, r"no outer products for net.block.self_attn.in_proj_weight, .*use method=.split"),
+        (ReentrantlyCheckpointed, r"no outer products for net.body.0.weight.* neither compiled nor checkpointed with"),
+        (lambda: mlp(nn.BatchNorm1d(8)), r"BatchNorm1d 'net.1' is in training mode and couples the examples"),
+    ],
+)
+def test_what_outer_products_cannot_measure_is_refused_by_name_and_the_run_goes_on(net, text):
+    callback = GradientNoiseScaleCallback(method="per_example")
+    with pytest.warns(UserWarning, match=text):
+        watched = fit(fresh(net), callback)
+    assert len(callback.history) == 0
+    assert_same_run(watched, fit(fresh(net), []))
+
+
+def test_per_example_leaves_the_bits_and_no_hooks():
+    callback = GradientNoiseScaleCallback(method="per_example", every_n_steps=1)
+    model = fresh(Convolutional)
+    watched = fit(model, callback)
+    assert len(callback.history) > 0
+    assert not any(module._forward_hooks for module in model.modules())
+    assert_same_run(watched, fit(fresh(Convolutional), []))
+
+
+def fresh(net):
+    torch.manual_seed(0)
+    return Observed(net())
 
 
 def test_an_accumulation_scheduler_switches_the_method():

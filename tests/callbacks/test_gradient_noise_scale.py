@@ -281,7 +281,7 @@ def test_what_cannot_be_measured_stops_the_run_before_it_starts(model, arguments
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"method": "exact"}, r"\(method='exact'\): expected one of 'auto', 'micro_batches', 'split'"),
+        ({"method": "exact"}, r"\(method='exact'\): expected one of 'auto', 'micro_batches', 'split', 'per_example'"),
         ({"decay": 1.5}, r"\(decay=1.5\): expected a factor in \(0, 1\]"),
         ({"confidence": 95}, r"\(confidence=95\): expected a probability between 0 and 1"),
         ({"budget": 0}, r"\(budget=0\): expected a positive share"),

@@ -4,8 +4,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
+from lightning_foresight.functional import exact_noise_scale
 from lightning_foresight.metrics import GradientNoiseScale
+from lightning_foresight.probes.gradients import GradientNormProbe
 from tests.reference.gradient_noise import discounted_means
 
 
@@ -116,3 +119,25 @@ def test_norms_of_a_wrong_shape_are_refused():
 def test_a_batch_of_no_examples_is_refused():
     with pytest.raises(ValueError, match=r"update\(batch_small=0\): expected a positive number of examples"):
         GradientNoiseScale().update(1.0, 1.0, 0, 16)
+
+
+def test_a_plain_loop_measures_what_per_example_gradients_say():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(1024, 4, generator=generator)
+    targets = (inputs[:, 0] > 0).long()
+    network = torch.nn.Linear(4, 2)
+    metric, probe = GradientNoiseScale(), GradientNormProbe(network.parameters())
+    probe.attach()
+    probe.listening = True
+    for step in torch.randperm(1024, generator=generator).view(32, 4, 8):  # 32 steps of 4 micro-batches of 8
+        squares = []
+        for rows in step:
+            F.cross_entropy(network(inputs[rows]), targets[rows]).backward()
+            squares.append(probe.collect().norms.square().sum())
+        big = sum(p.grad.square().sum() for p in network.parameters()) / 4**2
+        metric.update(sum(squares) / 4, big, batch_small=8, batch_big=32)
+        network.zero_grad()
+    exact = exact_noise_scale(network, F.cross_entropy, inputs, targets)
+    for part, truth in zip(metric.compute()[1:], exact[1:], strict=True):
+        assert abs(part.value - truth.value) < 3 * part.std_error
+        assert part.std_error < 0.2 * truth.value

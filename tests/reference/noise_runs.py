@@ -14,15 +14,16 @@ from torch.utils.data import DataLoader, TensorDataset
 class Observed(pl.LightningModule):
     """Classifies random data; ``signal`` and ``noise`` hold the observations of all steps by definition."""
 
-    batch_axis_of_net = 0
     optimizer: ClassVar = lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
 
-    def __init__(self, net: nn.Module | None = None, *, signs=None) -> None:
+    def __init__(self, net: nn.Module | None = None, *, signs=None, examples: bool = False) -> None:
         super().__init__()
         self.net = net or nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
         self.signs = signs  # a function of (length, step): compare halves of a batch, not micro-batches
+        self.examples = examples  # compare single examples
         self.micro_batches: list[tuple[torch.Tensor, int]] = []
         self.differences: list[tuple[torch.Tensor, int]] = []
+        self.squares: list[torch.Tensor] = []
         self.noise: list[float] = []
         self.signal: list[float] = []
 
@@ -37,6 +38,8 @@ class Observed(pl.LightningModule):
 
     def observe(self, losses, loss):
         self.micro_batches.append((self.flat_gradient(loss), len(losses)))
+        if self.examples:
+            self.squares.append(torch.stack([self.flat_gradient(one).square().sum() for one in losses]).mean())
         if self.signs is not None and len(self.micro_batches) == 1:
             signs = self.signs(len(losses), self.global_step)
             self.differences.append((self.flat_gradient((signs * losses).mean()), len(losses)))
@@ -53,6 +56,7 @@ class Observed(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer):
         seen, self.micro_batches = self.micro_batches, []
         halves, self.differences = self.differences, []
+        squares, self.squares = self.squares, []
         overflow = any(p.grad is not None and not p.grad.to_dense().isfinite().all() for p in self.parameters())
         if not seen or overflow:
             return
@@ -62,6 +66,8 @@ class Observed(pl.LightningModule):
         if self.signs is not None:
             difference, size = halves[0]
             noise = difference.square().sum() * size**2 / (size // 2 * 2)
+        elif self.examples:
+            noise = (torch.stack(squares).mean() - big) / (1 - inverse_size / len(seen))
         elif len(seen) > 1:
             noise = (gradients.square().sum(1).mean() - big) / (inverse_size * (1 - 1 / len(seen)))
         else:

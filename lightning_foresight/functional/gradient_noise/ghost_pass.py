@@ -49,7 +49,7 @@ def ghost_pass(model: nn.Module, loss_fn: LossFn, inputs: Tensor, targets: Tenso
         total = vmap(loss)(outputs, targets).sum()
         seen = [output for _, _, output in calls]
         slopes = torch.autograd.grad(total, seen, allow_unused=True) if seen else ()
-        uses_in_graph = _count_uses(total)
+        uses_in_graph = count_uses(total)
     uses: dict[int, Uses] = {}
     with torch.no_grad():
         for (module, x, _), d in zip(calls, slopes, strict=True):
@@ -67,7 +67,7 @@ def ghost_pass(model: nn.Module, loss_fn: LossFn, inputs: Tensor, targets: Tenso
     return squares, left_over
 
 
-def _count_uses(loss: Tensor) -> Counter[int]:
+def count_uses(loss: Tensor) -> Counter[int]:
     """Count how often each parameter enters the graph of a loss."""
     counts: Counter[int] = Counter()
     seen: set[Any] = {loss.grad_fn}

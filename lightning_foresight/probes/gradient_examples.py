@@ -1,0 +1,134 @@
+"""Norms of the gradients of single examples, seen in the run's own forward and backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lightning_foresight.functional._trace import clean_name
+from lightning_foresight.functional.gradient_noise.ghost import BATCH_NORMS, SUPPORTED, Uses, record_uses
+from lightning_foresight.functional.gradient_noise.ghost_pass import count_uses
+from lightning_foresight.probes.gradients import GradientNorms
+
+
+class ExampleNormProbe:
+    """Module hooks that turn layer inputs and output gradients into per-example norms during the run's own step.
+
+    Args:
+        model: The model.
+        parameters: The parameters to measure.
+
+    Raises:
+        ValueError: If a BatchNorm layer in training mode couples the examples.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from lightning_foresight.probes.gradient_examples import ExampleNormProbe
+        >>> layer = nn.Linear(1, 1, bias=False)
+        >>> probe = ExampleNormProbe(layer, [layer.weight])
+        >>> probe.attach(batch_size=2)
+        >>> loss = layer(torch.tensor([[1.0], [7.0]])).mean()
+        >>> probe.inspect(loss)
+        >>> loss.backward()
+        >>> probe.collect()  # root of (1 + 49) / 2
+        GradientNorms(indices=(0,), norms=tensor([5.]))
+    """
+
+    def __init__(self, model: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
+        self.model = model
+        self.parameters = parameters
+        self._batch_size = 0
+        self._listening = False  # passes that are not the run's own backward pass do not count
+        self._uses: dict[int, Uses] = {}
+        self._expected: dict[int, int] = {}
+        self._error: Exception | None = None
+        self._handles: list[RemovableHandle] = []
+
+    def attach(self, batch_size: int) -> None:
+        """Hook the layers that outer products can measure, for the coming forward pass."""
+        self.remove()
+        self._batch_size = batch_size
+        measured = {id(parameter) for parameter in self.parameters}
+        for name, module in self.model.named_modules():
+            if not any(id(p) in measured and p.requires_grad for p in module._parameters.values() if p is not None):
+                continue
+            if isinstance(module, BATCH_NORMS) and module.training:
+                self.remove()
+                raise ValueError(
+                    f"per_example: {type(module).__name__} {clean_name(name)!r} is in training mode and couples the "
+                    'examples of a batch. Use method="split", or GroupNorm in its place.'
+                )
+            if type(module) in SUPPORTED:
+                self._handles.append(module.register_forward_hook(self._watch))
+
+    def inspect(self, loss: Tensor) -> None:
+        """Look through the graph of the loss for uses of parameters that no hook sees; its backward pass is next."""
+        self._expected = dict(count_uses(loss))
+        self._listening = True
+
+    def collect(self) -> GradientNorms | None:
+        """Return the root mean square over examples of each parameter's gradient norm, and remove the hooks.
+
+        Raises:
+            ValueError: If a parameter got a gradient through something else than a supported layer's call.
+        """
+        uses, expected, error = self._uses, self._expected, self._error
+        self.remove()
+        if error is not None:
+            raise error
+        missed = [
+            parameter
+            for parameter in self.parameters
+            if expected.get(id(parameter), 0) != (uses[id(parameter)].count if id(parameter) in uses else 0)
+        ]
+        if missed:
+            raise ValueError(
+                f"per_example: no outer products for {self._name(missed)}. Measured are calls of "
+                f"{', '.join(kind.__name__ for kind in SUPPORTED)}, neither compiled nor checkpointed with "
+                "use_reentrant=True, with the batch on the first axis. Leave these out with layers=, or use "
+                'method="split".'
+            )
+        found = [index for index, parameter in enumerate(self.parameters) if id(parameter) in uses]
+        if not found:
+            return None
+        # The loss is a mean: each example's share of the gradient is 1 / batch of its own gradient.
+        squares = [uses[id(self.parameters[index])].sq_norms().mean() * self._batch_size**2 for index in found]
+        return GradientNorms(tuple(found), torch.stack(squares).sqrt())
+
+    def remove(self) -> None:
+        """Remove the hooks and forget what was seen."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles, self._uses, self._expected, self._error = [], {}, {}, None
+        self._listening = False
+
+    def _watch(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if not args or not isinstance(output, Tensor) or not output.requires_grad:
+            return
+        if len(args[0]) == self._batch_size:
+            output.register_hook(self._record(module, args[0].detach()))
+
+    def _record(self, module: nn.Module, x: Tensor) -> Callable[[Tensor], None]:
+        def see(d: Tensor) -> None:
+            if not self._listening:
+                return
+            # An error raised here would end the user's backward pass: it waits for `collect`.
+            try:
+                with torch.no_grad(), torch.autocast(d.device.type, enabled=False):
+                    inputs = x.to(torch.promote_types(x.dtype, torch.float32)) if x.is_floating_point() else x
+                    record_uses(module, inputs, d.to(torch.promote_types(d.dtype, torch.float32)), self._uses)
+            except RuntimeError as error:
+                self._error = error
+
+        return see
+
+    def _name(self, missed: Sequence[nn.Parameter]) -> str:
+        wanted = {id(parameter) for parameter in missed}
+        names = [clean_name(name) for name, parameter in self.model.named_parameters() if id(parameter) in wanted]
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        return ", ".join(names[:8]) + more
