@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._memory import MEMORY_BUDGET, chunks
+from lightning_foresight.functional._memory import MEMORY_BUDGET, chunk_length, chunks
 from lightning_foresight.functional.effective_information._geometry import Geometry
 from lightning_foresight.functional.effective_information.operators import KernelOperator, constant, sum_dtype
 
@@ -63,7 +64,9 @@ SHARES = {"lin": _lin_shares, "soft": _soft_shares, "sig": _sig_shares}
 
 def _soft_shift(kernel: Tensor, fully_connected: bool) -> Tensor:
     """Return what softmax adds to the weights of each input node, ``(groups, 1, inputs, taps)``: minus the largest."""
-    largest = kernel.amax(1).amax(-1)[:, None, :, None]
+    axis = _outer_axis(kernel)
+    parts = [block.amax(1).amax(-1) for block in kernel.split(_block_length(kernel, axis), axis)]
+    largest = (_join(parts, 1) if axis == 2 else reduce(torch.maximum, parts))[:, None, :, None]
     # Written out over the taps: broadcast along a short last axis, the sum would take twice as long.
     return (largest if fully_connected else largest.clamp_min(0)).neg().repeat(1, 1, 1, kernel.shape[3])
 
@@ -169,7 +172,7 @@ def _layer_parts(operator: KernelOperator, norm: str, workspace: Tensor) -> Laye
             columns[-1] -= (absent.share * behind.sum(2)).sum(1, keepdim=True)
             absent_sum = absent_sum + ((absent.share * inverse_sums) @ geometry.source_sizes).sum()
     row_sums, mean_logs = (_join(tensors, 0 if by_group else 1) for tensors in zip(*rows, strict=True))
-    whole = _join(columns, 0) if by_group else sum(columns[1:], columns[0])
+    whole = _join(columns, 0) if by_group else reduce(torch.add, columns)
     return LayerParts(row_sums, mean_logs, whole if norm == "lin" else whole + copies * absent_sum)
 
 
@@ -179,22 +182,32 @@ def _join(tensors: Sequence[Tensor], dim: int) -> Tensor:
 
 def _share_sums(kernel: Tensor, norm: str, shift: Tensor | None, shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Write the shares ``f`` of the kernel; return them with the sums over outputs of ``f`` and ``f log f``."""
-    # Along the axis that is outermost in memory, so that blocks are read in one go.
-    split = 1 if kernel.stride(1) >= kernel.stride(2) else 2
-    length = kernel.shape[split]
-    budget = CPU_BLOCK_BYTES if kernel.device.type == "cpu" else MEMORY_BUDGET
+    axis = _outer_axis(kernel)
+    length = _block_length(kernel, axis)
     share_sums, log_sums = [], []
-    for part in chunks(length, 2 * kernel.nbytes // length, budget):
-        size = part.stop - part.start
-        block, block_shares = kernel.narrow(split, part.start, size), shares.narrow(split, part.start, size)
-        block_shift = shift if shift is None or split == 1 else shift.narrow(2, part.start, size)
+    for start in range(0, kernel.shape[axis], length):
+        size = min(length, kernel.shape[axis] - start)
+        block, block_shares = kernel.narrow(axis, start, size), shares.narrow(axis, start, size)
+        block_shift = shift if shift is None or axis == 1 else shift.narrow(2, start, size)
         logs = torch.empty_like(block)
         SHARES[norm](block, block_shift, block_shares, logs)
         share_sums.append(block_shares.sum(1))
         log_sums.append(logs.sum(1))
-    if split == 2:
+    if axis == 2:
         return shares, _join(share_sums, 1), _join(log_sums, 1)
-    return shares, sum(share_sums[1:], share_sums[0]), sum(log_sums[1:], log_sums[0])
+    return shares, reduce(torch.add, share_sums), reduce(torch.add, log_sums)
+
+
+def _outer_axis(kernel: Tensor) -> int:
+    """Outputs or inputs, whichever is outermost in memory: blocks along it are read in one go."""
+    return 1 if kernel.stride(1) >= kernel.stride(2) else 2
+
+
+def _block_length(kernel: Tensor, axis: int) -> int:
+    """How many outputs or inputs to take at once."""
+    length = kernel.shape[axis]
+    budget = CPU_BLOCK_BYTES if kernel.device.type == "cpu" else MEMORY_BUDGET
+    return chunk_length(length, 2 * kernel.nbytes // length, budget)
 
 
 def _rows(
