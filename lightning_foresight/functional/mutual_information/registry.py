@@ -14,6 +14,7 @@ from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.functional.mutual_information.auto import auto_pair, check_auto
 from lightning_foresight.functional.mutual_information.binned import binned_information, binned_pair, check_binning
+from lightning_foresight.functional.mutual_information.edge import check_edge, edge_label, edge_pair
 from lightning_foresight.functional.mutual_information.gaussian import check_gaussian_copula, gaussian_copula_pair
 from lightning_foresight.functional.mutual_information.kde import check_kde, kde_information
 from lightning_foresight.functional.mutual_information.kernel_measures import MEASURES, check_measure, measure
@@ -141,6 +142,7 @@ ESTIMATORS: dict[str, Estimator] = {
         check_probe,
         label=probe_label,
     ),
+    "edge": Estimator("ensemble of shifted grids", check_edge, edge_pair, _between("edge", edge_pair), edge_label),
     **{
         objective: Estimator(
             f"held-out value of a critic trained with {objective}",
