@@ -42,9 +42,9 @@ def edge_pair(x: Tensor, y: Tensor, *, base: float = 2, num_scales: int = 10, se
         \sum_l w_l = 1, \quad \sum_l w_l t_l = 0
 
     with :math:`\hat I` the plug-in value of the joint counts. The published estimator hashes cells into a limited
-    number of buckets; here every occupied cell is counted by itself. It takes time linear in the samples. Right to about
-    0.1 nats for single columns; far too high where cells hold one sample each, from about three columns a side on: there
-    ``saturation`` nears 1, and above 0.7 ``kind`` is ``"not_valid"``.
+    number of buckets; here every occupied cell is counted by itself. It takes time linear in the samples. Right to
+    about 0.1 nats for single columns; far too high where cells hold one sample each, from about three columns a side
+    on: there ``saturation`` nears 1, and above 0.7 ``kind`` is ``"not_valid"``.
 
     Args:
         x: Samples, shape ``(n, ...)``; columns are divided by their standard deviation, integers are cells already.
