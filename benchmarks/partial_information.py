@@ -151,11 +151,11 @@ def main() -> None:
         "torch": torch.__version__,
     }
     parts = {
+        "six_sources": six_sources,  # first, so that the peak of memory is its own
         "headline": headline,
         "growth_with_rows_3_sources": growth,
         "dit": against_dit,
         "invariants_of_60000_samples_by_neurons": wide,
-        "six_sources": six_sources,
     }
     for name, part in parts.items():
         if name not in skipped:

@@ -22,6 +22,8 @@ from lightning_foresight.functional.partial_information.lattice import (
     lattice,
 )
 
+_MAX_ROW_ATOMS = 2**28  # 2 GiB
+
 
 class Atoms(Mapping[str, Tensor]):
     """Atoms by antichain, ``"{1}{2,3}"`` to bits; read-only, in the order of the lattice.
@@ -163,6 +165,11 @@ def sx_pid(
     check_choice("sx_pid", "by", by, ("all", "target", "row"))
     check_base("sx_pid", base)
     structure = lattice(table.num_sources)
+    if by == "row" and len(table.rows) * len(structure) > _MAX_ROW_ATOMS:
+        raise ValueError(
+            f"sx_pid(by='row'): {len(table.rows)} rows of {len(structure)} atoms do not fit; expected at most "
+            f"{_MAX_ROW_ATOMS} in all. Pass fewer rows or sources, or by='target'."
+        )
     terms = shared_exclusions(table, structure.codes, by)
     scale = math.log(2) / math.log(base)
     informative = misinformative = None

@@ -161,3 +161,9 @@ def test_keys_that_are_no_antichain_say_what_one_looks_like() -> None:
 def test_unknown_by_is_refused() -> None:
     with pytest.raises(ValueError, match=r"sx_pid\(by='label'\): expected one of 'all', 'target', 'row'"):
         sx_pid(table_of("XOR"), by="label")
+
+
+def test_more_atoms_of_rows_than_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sx_pid.__globals__, "_MAX_ROW_ATOMS", 15)
+    with pytest.raises(ValueError, match=r"sx_pid\(by='row'\): 4 rows of 4 atoms do not fit.*by='target'"):
+        sx_pid(table_of("XOR"), by="row")
