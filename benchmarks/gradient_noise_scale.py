@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import platform
-import statistics
 import sys
 import time
 import warnings
@@ -46,20 +45,16 @@ class GPT(nn.Module):
         return self.head(self.norm(self.blocks(hidden, mask=mask, is_causal=True)))
 
 
-class Timed(pl.LightningModule):
-    """Trains a network and keeps the time of each optimizer step."""
+class Module(pl.LightningModule):
+    """Trains a network."""
 
     def __init__(self, net: nn.Module, lr: float = 1e-3, optimizer: type = torch.optim.AdamW) -> None:
         super().__init__()
         self.net, self.lr, self.optimizer_class = net, lr, optimizer
-        self.times: list[float] = []
 
     def training_step(self, batch, batch_idx):
         inputs, targets = batch
         return F.cross_entropy(self.net(inputs).flatten(0, -2), targets.flatten())
-
-    def on_train_batch_end(self, outputs, batch, batch_idx):
-        self.times.append(time.process_time())
 
     def configure_optimizers(self):
         return self.optimizer_class(self.parameters(), lr=self.lr)
@@ -85,44 +80,70 @@ def fit(model: pl.LightningModule, data: DataLoader, steps: int, callbacks: list
     return trainer
 
 
-def cost_setting(name: str) -> tuple[nn.Module, DataLoader, int]:
+def cost_setting(name: str) -> tuple[nn.Module, DataLoader]:
     generator = torch.Generator().manual_seed(0)
     if name == "transformer_1.8M":
         tokens = torch.randint(0, 1000, (512, 65), generator=generator)
-        return GPT(), DataLoader(TensorDataset(tokens[:, :-1], tokens[:, 1:]), batch_size=8), 68
+        return GPT(), DataLoader(TensorDataset(tokens[:, :-1], tokens[:, 1:]), batch_size=8)
     images = torch.randn(4096, 64, generator=generator)
     labels = torch.randint(0, 10, (4096,), generator=generator)
-    return mlp(), DataLoader(TensorDataset(images, labels), batch_size=32), 680
+    return mlp(), DataLoader(TensorDataset(images, labels), batch_size=32)
 
 
-def median_batch_time(name: str, accumulate: int, callbacks: list) -> float:
-    torch.manual_seed(0)
-    net, data, batches = cost_setting(name)
-    model = Timed(net)
-    # As many steps as two periods of splits, or half as many batches where several make a step.
-    fit(model, data, batches // (2 * accumulate) if accumulate > 1 else batches, callbacks, accumulate)
-    warm = len(model.times) // 5
-    # The mean holds what is paid at a few steps only, such as splits and reports.
-    return (model.times[-1] - model.times[warm]) / (len(model.times) - 1 - warm)
+class Alternate:
+    """Observes five steps, leaves five alone, and so on: a busy moment of the machine falls on both."""
+
+    unit = "steps"
+
+    def __call__(self, count: int) -> bool:
+        return (count // 5) % 2 == 0
 
 
-def cost(repeats: int = 5) -> dict:
-    """Time of a step with the callback over the time without, medians of ratios of neighbouring runs."""
+class StepTimes(pl.Callback):
+    """CPU time at the first micro-batch of each step; listed before the callback that is measured."""
+
+    def __init__(self) -> None:
+        self.begun: dict[int, float] = {}
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.begun.setdefault(trainer.global_step, time.process_time())
+
+
+COST_CASES = (  # network, micro-batches a step, method, steps, one observed step in
+    ("transformer_1.8M", 4, "micro_batches", 30, 1),
+    ("transformer_1.8M", 1, "split", 50, 34),
+    ("mlp_17k", 4, "micro_batches", 1200, 4),
+    ("mlp_17k", 1, "split", 1500, 34),
+    ("mlp_17k", 1, "per_example", 1500, 34),
+)
+
+
+def cost() -> dict:
+    """CPU time of an observed step over that of its neighbours, and of training at the default period."""
     table = {}
-    for name in ("transformer_1.8M", "mlp_17k"):
-        for path, accumulate in (("micro_batches", 4), ("split", 1)):
-            ratios, plain = [], []
-            for _ in range(repeats):
-                without = median_batch_time(name, accumulate, [])
-                with_it = median_batch_time(name, accumulate, [GradientNoiseScaleCallback(log_figures=False)])
-                ratios.append(with_it / without)
-                plain.append(without)
-            table[f"{name}/{path}"] = {
-                "ratio": statistics.median(ratios),
-                "ratios": sorted(ratios),
-                "batch_ms_without": 1e3 * statistics.median(plain),
-            }
-            print(name, path, table[f"{name}/{path}"], flush=True)
+    for name, accumulate, method, steps, period in COST_CASES:
+        torch.manual_seed(0)
+        net, data = cost_setting(name)
+        times = StepTimes()
+        callback = GradientNoiseScaleCallback(method=method, schedule=Alternate(), log_figures=False)
+        fit(Module(net), data, steps, [times, callback], accumulate)
+        assert callback.num_failures == 0
+        durations = np.diff([times.begun[step] for step in range(steps)])
+        blocks = np.split(durations[4:], range(5, len(durations) - 4, 5))[:-1]
+        medians = np.array([np.median(block) for block in blocks])
+        observed = np.array([Alternate()(5 + 5 * index) for index in range(len(medians))])
+        ratios = [
+            medians[i] / ((medians[i - 1] + medians[i + 1]) / 2) for i in range(1, len(medians) - 1) if observed[i]
+        ]
+        ratio = float(np.median(ratios))
+        table[f"{name}, {method}"] = {
+            "observed_step": ratio,
+            "quartiles": [float(q) for q in np.quantile(ratios, [0.25, 0.75])],
+            "period": period,
+            "training": 1 + (ratio - 1) / period,
+            "step_ms": 1e3 * float(np.median(medians[~observed])),
+        }
+        print(name, method, table[f"{name}, {method}"], flush=True)
     return table
 
 
@@ -209,7 +230,7 @@ def moving_weights(steps: int = 200, size: int = 8, accumulate: int = 4, across:
     for name, network in NETWORKS.items():
         for rule, optimizer in OPTIMIZERS.items():
             torch.manual_seed(0)
-            model = Timed(network())
+            model = Module(network())
             model.configure_optimizers = lambda model=model, optimizer=optimizer: optimizer(model.parameters())
             truth, callback = Truth(inputs, targets), GradientNoiseScaleCallback(decay=1.0, every_n_steps=1)
             data = DataLoader(TensorDataset(inputs, targets), batch_size=size, shuffle=True, drop_last=True)
