@@ -5,10 +5,11 @@ from lightning_foresight.functional.dependence import cka, distance_correlation,
 from lightning_foresight.functional.discrete_entropy import discrete_entropy
 from lightning_foresight.functional.effective_information.causal import CausalMeasures, causal_measures
 from lightning_foresight.functional.effective_information.connectivity import connectivity_matrix
+from lightning_foresight.functional.effective_information.groups import ei_between_groups
 from lightning_foresight.functional.effective_information.norms import lin_norm, sig_norm, soft_norm
 from lightning_foresight.functional.effective_information.parts import ei_parts
 from lightning_foresight.functional.effective_information.sensitivity import sensitivity
-from lightning_foresight.functional.effective_information.vector import effective_information, ei_between_groups
+from lightning_foresight.functional.effective_information.vector import effective_information
 from lightning_foresight.functional.effective_information.weight_layers import trace_weight_layers
 from lightning_foresight.functional.effective_information.weights import (
     WeightEI,

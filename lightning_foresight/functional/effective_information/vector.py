@@ -92,7 +92,7 @@ def effective_information(
         >>> round(result.value.item(), 2), result.kind
         (9.0, 'estimate')
     """
-    problem = _pose_vector(
+    problem = pose_vector(
         "effective_information", layer, activation,
         in_range=in_range, out_range=out_range, in_bins=in_bins, out_bins=out_bins, method=method,
         in_shape=in_shape, generator=generator, num_samples=num_samples, rtol=rtol,
@@ -100,69 +100,8 @@ def effective_information(
     return between("effective_information", problem, None, None, num_samples, rtol, generator)
 
 
-def ei_between_groups(
-    layer: Layer,
-    groups: Sequence[tuple[Sequence[int], Sequence[int]]],
-    activation: nn.Module | None = None,
-    *,
-    in_range: Range,
-    out_range: Range | Literal["dynamic"] | None = None,
-    in_bins: int = 64,
-    out_bins: int = 64,
-    method: str = "auto",
-    num_samples: int | None = None,
-    rtol: float | None = None,
-    in_shape: tuple[int, ...] | None = None,
-    generator: torch.Generator | None = None,
-) -> list[Estimate]:
-    r"""Effective information from groups of inputs to groups of outputs, in bits.
-
-    .. math:: EI_{A \to B} = I\big(X_A; Y_B \mid do(X \sim U)\big)
-
-    Inputs outside the group are noise as well. A group of one input and one output is a pair of :func:`ei_parts`,
-    the group of all is :func:`effective_information`.
-
-    Args:
-        layer: See :func:`effective_information`.
-        groups: Pairs ``(input indices, output indices)``, counted in flattened inputs and outputs.
-        activation: See :func:`effective_information`, as for all further arguments.
-        in_range: Range of every input.
-        out_range: Range of the output bins.
-        in_bins: Equal bins of every input.
-        out_bins: Equal bins of every output.
-        method: ``"auto"`` or ``"sampled"``.
-        num_samples: Samples for each entropy.
-        rtol: Relative standard error to reach.
-        in_shape: Shape of one input.
-        generator: Source of the noise.
-
-    Returns:
-        An :class:`~lightning_foresight.functional.Estimate` per group, each with bounds where it saturates.
-
-    Raises:
-        ValueError: If a group is empty or names an input or output that is not there.
-
-    Example:
-        >>> import torch
-        >>> from lightning_foresight.functional import ei_between_groups
-        >>> swap = lambda x: x.flip(1)
-        >>> options = dict(in_range=(0, 1), out_range=(0, 1), in_bins=4, out_bins=4, in_shape=(2,))
-        >>> [round(group.value.item(), 2) for group in ei_between_groups(swap, [([0], [1]), ([0], [0])], **options)]
-        [2.0, 0.0]
-    """
-    problem = _pose_vector(
-        "ei_between_groups", layer, activation,
-        in_range=in_range, out_range=out_range, in_bins=in_bins, out_bins=out_bins, method=method,
-        in_shape=in_shape, generator=generator, num_samples=num_samples, rtol=rtol,
-    )  # fmt: skip
-    generator = make_generator(problem, generator)
-    return [
-        between("ei_between_groups", problem, sources, targets, num_samples, rtol, generator)
-        for sources, targets in groups
-    ]
-
-
-def _pose_vector(owner: str, layer: Layer, activation: nn.Module | None, *, method: str, **options: object) -> Problem:
+def pose_vector(owner: str, layer: Layer, activation: nn.Module | None, *, method: str, **options: object) -> Problem:
+    """Check the arguments of a measure of vectors."""
     if method == "exact":
         fail(owner, "method", method, "the entropy of vectors has no exact method; use 'auto' or 'sampled'.")
     return pose(owner, layer, activation, method=method, **options)  # type: ignore[arg-type]
