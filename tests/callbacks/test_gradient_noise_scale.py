@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -291,6 +292,14 @@ def test_what_cannot_be_measured_stops_the_run_before_it_starts(model, arguments
 def test_arguments_out_of_range_are_refused(arguments, text):
     with pytest.raises(ValueError, match=text):
         GradientNoiseScaleCallback(**arguments)
+
+
+@pytest.mark.parametrize("strategy", ["FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy"])
+def test_strategies_that_shard_gradients_are_refused(strategy):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+    trainer = SimpleNamespace(strategy=type(strategy, (), {})(), optimizers=[optimizer], callbacks=[])
+    with pytest.raises(ValueError, match=f"under {strategy} no hook sees the gradient of a single micro-batch. Use a"):
+        GradientNoiseScaleCallback().prepare(trainer, nn.Linear(1, 1))
 
 
 def test_a_second_fit_of_the_same_trainer_goes_on_with_the_moments():
