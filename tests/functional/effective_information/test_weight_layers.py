@@ -146,6 +146,22 @@ def test_cross_attention_counts_the_positions_of_queries_and_keys_apart():
     ]
 
 
+def test_attention_called_twice_keeps_the_positions_of_each_call():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+        def forward(self, x):
+            short = x[:, :2]
+            return self.attention(x, x, x)[0][:, :2] + self.attention(short, short, short)[0]
+
+    model = Shared()
+    calls = trace_weight_layers(model, lambda: model(torch.zeros(1, 6, 4)))
+    assert shapes(calls)[0] == ("attention.q_proj", (6, 4), (6, 4))
+    assert shapes(calls)[4] == ("attention.q_proj:2", (2, 4), (2, 4))
+
+
 def test_a_transformer_encoder_layer_is_measured_in_eval_mode_too():
     model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     result = weight_effective_information(model, torch.zeros(1, 5, 8))

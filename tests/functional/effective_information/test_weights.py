@@ -155,6 +155,21 @@ def test_a_network_without_a_positive_weight_has_no_ei_under_lin_norm():
     assert [float(value) for value in weight_effective_information(layer, torch.zeros(1, 3))[:4]] == [0.0] * 4
 
 
+def test_a_single_input_node_has_effectiveness_zero():
+    assert float(weight_effective_information(nn.Linear(1, 4), torch.zeros(1, 1)).effectiveness) == 0.0
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(4, 3), nn.Conv1d(1, 3, 2)])
+def test_weights_whose_exponential_overflows_are_measured_all_the_same(layer):
+    # float32 ends at exp(88).
+    layer.weight.data = torch.linspace(-200, 200, layer.weight.numel()).view_as(layer.weight)
+    example = torch.zeros(1, 1, 4)
+    expected = dense_weight_ei(dense_matrices(layer, example), "soft")
+    assert float(weight_effective_information(layer, example, norm="soft").ei) == pytest.approx(
+        expected["ei"], abs=1e-5
+    )
+
+
 def test_half_precision_weights_are_measured_in_single_precision():
     model = nn.Linear(6, 4).bfloat16()
     half = weight_effective_information(model, torch.zeros(1, 6, dtype=torch.bfloat16))
