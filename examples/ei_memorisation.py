@@ -95,15 +95,14 @@ for seed in range(3):
     print(f"seed {seed}, random labels: {scores}")
     rescaled.append(place(scaled_like(general, memory)))
 
-for name, places in {
-    **{key: [p[-1] for p in value] for key, value in paths.items()},
-    "true, rescaled": rescaled,
-}.items():
-    stack = torch.stack(places)
+ends = {name: torch.stack([run[-1] for run in runs]) for name, runs in paths.items()}
+ends["true, rescaled"] = torch.stack(rescaled)
+for name, places in ends.items():
     for index, layer in enumerate(LAYERS):
-        s, p = stack[:, index].T
+        (sensitivity, parts), (sensitivity_std, parts_std) = places[:, index].mean(0), places[:, index].std(0)
         print(
-            f"{name:<15}{layer:<8}sensitivity {s.mean():7.1f} ± {s.std():5.1f} EI_parts {p.mean():5.2f} ± {p.std():.2f}"
+            f"{name:<15}{layer:<8}sensitivity {sensitivity:7.1f} ± {sensitivity_std:5.1f}  "
+            f"EI_parts {parts:5.2f} ± {parts_std:.2f}"
         )
 
 # %%
@@ -118,8 +117,7 @@ for index, (axes, layer) in enumerate(zip(plane.subplots(1, 3), LAYERS, strict=T
         for run in runs:
             sensitivity, parts = run[:, index].T
             axes.plot(sensitivity, parts, "o-", color=color, markersize=4, label=name if run is runs[0] else None)
-    ends = torch.stack(rescaled)[:, index]
-    axes.plot(*ends.T, "x", color="C0", markersize=9, label="true labels, rescaled")
+    axes.plot(*ends["true, rescaled"][:, index].T, "x", color="C0", markersize=9, label="true labels, rescaled")
     axes.set(title=f"{layer} layer", xlabel="sensitivity in bits", ylabel="EI_parts in bits")
     axes.set_ylim(bottom=0)
     axes.legend(fontsize="small", loc="lower left")

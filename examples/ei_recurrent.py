@@ -8,10 +8,10 @@ Effective information of recurrent networks: how long does a state last?
 steps under random inputs, and ask what its state still says about the one it was set to. That is a measure of memory,
 made without the task's data:
 
-- RNNs and GRUs that learned to recall the *first* of ten inputs keep 0.4 to 1.4 bits over 16 steps. Less than a bit is
-  no mistake: noise puts the state more often into one of the two memories than into the other.
+- RNNs and GRUs that learned to recall the *first* of ten inputs keep 0.4 to 1.4 bits over 16 steps. Less than
+  the one bit of the task is no contradiction: states at random need not fall into its two memories equally often.
 - The RNN that failed (accuracy 0.58) keeps nothing; so do untrained networks, and those that recall the *last* input.
-- After a single step, untrained networks keep most. One step of EI does not tell what lasts.
+- After a single step untrained networks keep as much as the others, or more. One step of EI does not tell what lasts.
 - Networks that recall the last input take 1.6 to 2.5 bits from it into the next state; the others take 0.15 to 1.1.
 """
 
