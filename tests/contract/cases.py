@@ -25,7 +25,8 @@ CALLBACKS = {
     "info_plane": lambda **kwargs: InfoPlaneCallback(num_samples=32, **kwargs),
     "info_plane_binned": lambda **kwargs: InfoPlaneCallback(num_samples=32, estimator="binned", **kwargs),
     "info_plane_kde": lambda **kwargs: InfoPlaneCallback(num_samples=32, estimator="kde", **kwargs),
-    "pid": lambda **kwargs: PIDCallback(num_samples=32, quantizer=2, sources="random:2x2", **kwargs),
+    # One bit a source and 48 samples: fewer would be saturated, and say so.
+    "pid": lambda **kwargs: PIDCallback(num_samples=48, quantizer=2, sources="random:2x1", **kwargs),
 }
 
 
