@@ -67,7 +67,7 @@ def _soft_shift(kernel: Tensor, fully_connected: bool) -> Tensor:
     axis = _outer_axis(kernel)
     parts = [block.amax(1).amax(-1) for block in kernel.split(_block_length(kernel, axis), axis)]
     largest = (_join(parts, 1) if axis == 2 else reduce(torch.maximum, parts))[:, None, :, None]
-    # One shift for all positions: in float32, a border position whose own taps lie 60 below the largest counts as empty.
+    # One shift for all positions: in float32, a border position whose taps lie 60 below the largest counts as empty.
     # Written out over the taps: broadcast along a short last axis, the sum would take twice as long.
     return (largest if fully_connected else largest.clamp_min(0)).neg().repeat(1, 1, 1, kernel.shape[3])
 
