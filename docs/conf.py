@@ -7,7 +7,9 @@ from pathlib import Path
 
 import lightning_foresight
 
-sys.path.insert(0, str(Path(__file__).parent))  # for foresight_scraper
+sys.path.insert(0, str(Path(__file__).parent))
+
+from foresight_scraper import reset_argv
 
 project = "lightning_foresight"
 author = "The lightning_foresight developers"
@@ -44,6 +46,7 @@ sphinx_gallery_conf = {
     "ignore_pattern": r"run_all\.py$",
     "image_scrapers": ("foresight_scraper", "matplotlib"),
     "abort_on_example_error": True,
+    "reset_argv": reset_argv,
     "remove_config_comments": True,
     "show_memory": False,
     "plot_gallery": "True",

@@ -25,3 +25,8 @@ class ForesightScraper:
 
 def _get_sg_image_scraper():
     return ForesightScraper()
+
+
+def reset_argv(gallery_conf, script_vars):
+    """Arguments of the examples: a progress bar makes no page."""
+    return ["--no-progress"] if script_vars["src_file"].endswith("quickstart.py") else []

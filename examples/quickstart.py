@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from matplotlib.figure import Figure
 from pytorch_lightning.loggers import TensorBoardLogger
 from sklearn.datasets import load_digits
 from torch import nn
@@ -80,7 +81,7 @@ def digits(batch_size: int = 64) -> tuple[DataLoader, DataLoader]:
 # The three callbacks are all that is added.
 
 
-def train(name: str, make_net: Callable[[], nn.Module], epochs: int, folder: Path) -> list:
+def train(name: str, make_net: Callable[[], nn.Module], epochs: int, folder: Path, progress: bool) -> list:
     pl.seed_everything(0, verbose=False)
     callbacks = [
         EICallback(),
@@ -95,6 +96,7 @@ def train(name: str, make_net: Callable[[], nn.Module], epochs: int, folder: Pat
         callbacks=[*callbacks],  # a copy: the Trainer appends its own to the list
         enable_checkpointing=False,
         enable_model_summary=False,
+        enable_progress_bar=progress,
         log_every_n_steps=10,
     )
     trainer.fit(Classifier(make_net()), *digits())
@@ -116,26 +118,28 @@ def table(callbacks: list) -> str:
     return "\n".join(lines)
 
 
-def save_pictures(callbacks: list, folder: Path) -> list[Path]:
+def save_pictures(callbacks: list, folder: Path) -> dict[Path, Figure]:
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for callback in callbacks:
-        for key, figure in callback.figures().items():
-            paths.append(folder / f"{callback.prefix}_{key}.png")
-            figure.savefig(paths[-1])
-    return paths
+    pictures = {
+        folder / f"{callback.prefix}_{key}.png": figure
+        for callback in callbacks
+        for key, figure in callback.figures().items()
+    }
+    for path, figure in pictures.items():
+        figure.savefig(path)
+    return pictures
 
 
 # %%
 # Both networks, one after the other.
 
 
-def main(epochs: int, folder: Path) -> None:
-    pictures = []
+def main(epochs: int, folder: Path, progress: bool) -> dict[Path, Figure]:
+    pictures: dict[Path, Figure] = {}
     for name, make_net in {"mlp": mlp, "cnn": cnn}.items():
-        callbacks = train(name, make_net, epochs, folder)
+        callbacks = train(name, make_net, epochs, folder, progress)
         print(table(callbacks), "\n")
-        pictures += save_pictures(callbacks, folder / name / "pictures")
+        pictures |= save_pictures(callbacks, folder / name / "pictures")
     print("Pictures:")
     print("\n".join(f"  {path}" for path in pictures))
     print("What to look at:")
@@ -143,16 +147,19 @@ def main(epochs: int, folder: Path) -> None:
         "  causal_plane  sensitivity and degeneracy grow with the weights; EI, their difference, has a panel of its own"
     )
     print("  noise_scale   the batch size beyond which more parallelism buys little; it grows as the loss falls")
-    print("  plane         I(T;Y) rises towards H(Y); points on the dashed line are saturated and say nothing")
+    print("  plane         I(T;Y) rises towards H(Y); crosses are the same estimate for shuffled labels")
     print(f"All curves:\n  .venv/bin/tensorboard --logdir {folder}")
+    return pictures
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser(description="What two networks do while they learn digits.")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--folder", type=Path, default=Path("runs/quickstart"))
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
     arguments = parser.parse_args()
     # Data loading is not what this example is about.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    main(arguments.epochs, arguments.folder)
+    for name in ("pytorch_lightning", "lightning.pytorch"):  # where both packages are installed, they share a logger
+        logging.getLogger(name).setLevel(logging.WARNING)
+    figures = main(arguments.epochs, arguments.folder, not arguments.no_progress)

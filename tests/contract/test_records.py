@@ -71,7 +71,7 @@ def test_an_epoch_is_logged_under_the_step_of_the_models_own_epoch_metrics(tmp_p
 
 def test_the_bands_of_all_callbacks_are_merged_into_one_layout(tmp_path):
     logger = TensorBoardLogger(tmp_path)
-    fit([StepCounter(), StepCounter(prefix="again"), CALLBACKS["info_plane_kde"]()], logger=logger)
+    fit([StepCounter(), StepCounter(prefix="again"), CALLBACKS["info_plane_kde"](log_figures=False)], logger=logger)
     accumulator = EventAccumulator(logger.log_dir).Reload()
     key = "custom_scalars__config__"
     assert len(accumulator.Tensors(key)) == 1
@@ -87,7 +87,7 @@ def test_the_bands_of_all_callbacks_are_merged_into_one_layout(tmp_path):
 @every_callback
 def test_csv_logger_holds_the_history(name, tmp_path):
     logger = CSVLogger(tmp_path)
-    callback = CALLBACKS[name]()
+    callback = CALLBACKS[name](log_figures=False)
     fit(callback, logger=logger)
     logger.save()
     with open(f"{logger.log_dir}/metrics.csv") as file:
@@ -102,7 +102,7 @@ def test_tensorboard_holds_scalars_and_a_figure(name, tmp_path):
     pytest.importorskip("matplotlib")
     logger = TensorBoardLogger(tmp_path)
     callback = CALLBACKS[name]()
-    fit(callback, logger=logger)
+    fit(callback, logger=logger, max_epochs=1)
     accumulator = EventAccumulator(logger.log_dir).Reload()
     tags = accumulator.Tags()
     assert set(callback.history.keys()) <= set(tags["scalars"])
@@ -113,7 +113,7 @@ def test_tensorboard_holds_scalars_and_a_figure(name, tmp_path):
 def test_without_a_tensorboard_logger_figures_become_files(name, tmp_path):
     logger = CSVLogger(tmp_path)
     callback = CALLBACKS[name]()
-    fit(callback, logger=logger)
+    fit(callback, logger=logger, max_epochs=1)
     assert list(Path(logger.log_dir).glob(f"figures/{callback.prefix}/*/*.png"))
 
 

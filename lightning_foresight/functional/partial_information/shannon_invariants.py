@@ -22,13 +22,13 @@ class ShannonInvariantsResult(NamedTuple):
         redundancy: Average degree of redundancy r: in how many sources alone a bit about the target is found.
         vulnerability: Average degree of vulnerability v: how many sources cannot be lost without losing a bit.
         mutual_information: I(S;T) of all sources together.
-        per_source: I(S_i;T), ``(n,)``.
-        all_but: I(S_-i;T) of all sources but one, ``(n,)``.
+        per_source: ``I(S_i;T)``, ``(n,)``.
+        all_but: ``I(S_-i;T)`` of all sources but one, ``(n,)``.
         entropy: H(S).
-        entropy_redundancy: sum_i H(S_i) / H(S).
-        entropy_vulnerability: sum_i H(S_i|S_-i) / H(S).
-        redundancy_minus_synergy: sum_i I(S_i;T) - I(S;T); positive means redundancy (RSI).
-        dual_redundancy_minus_synergy: sum_i I(S_i;T|S_-i) - I(S;T).
+        entropy_redundancy: ``sum_i H(S_i) / H(S)``.
+        entropy_vulnerability: ``sum_i H(S_i|S_-i) / H(S)``.
+        redundancy_minus_synergy: ``sum_i I(S_i;T) - I(S;T)``; positive means redundancy (RSI).
+        dual_redundancy_minus_synergy: ``sum_i I(S_i;T|S_-i) - I(S;T)``.
         saturation: H(S,T) over the logarithm of the number of samples, the largest value they can express; near 1
             nearly every row is seen once and v is near 0 whatever the layer does. 0 for a table of probabilities.
     """
