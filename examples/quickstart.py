@@ -87,7 +87,8 @@ def train(name: str, make_net: Callable[[], nn.Module], epochs: int, folder: Pat
         EICallback(),
         # Networks as small as these can afford an observation at every step.
         GradientNoiseScaleCallback(every_n_steps=1),
-        InfoPlaneCallback(dataloader="train"),
+        # What layers keep of the input under noise of half their size; of convolutions, the mean over pixels.
+        InfoPlaneCallback(estimator="noisy", options={"relative_noise": 0.5}, reduce="mean_pixels", dataloader="train"),
     ]
     trainer = pl.Trainer(
         max_epochs=epochs,

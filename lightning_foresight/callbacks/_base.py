@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -41,7 +42,7 @@ class ForesightCallback(Callback):
         prefix: First segment of all keys; give each instance its own when you use two of one class.
         per_layer: Log the values of single layers besides those of the network; the history has them in any case.
         prog_bar: Show the values of the network in the progress bar.
-        log_figures: Draw figures at the end and at measurements 1, 2, 4, 8, ... (needs the ``plot`` extra).
+        log_figures: Draw figures at the end and at measurements 4, 16, 64, ... (needs the ``plot`` extra).
         seed: Seed of everything random in the measurement; the run's own random state is never touched.
 
     Attributes:
@@ -253,7 +254,8 @@ class ForesightCallback(Callback):
             write_rows(trainer.loggers, [row for row in rows if self.per_layer or row.key.count("/") == 1])
         if rows and self.event != "step":
             self._num_writes += 1
-            if self._num_writes & (self._num_writes - 1) == 0:  # 1, 2, 4, ...: a figure costs far more than a number
+            # 4, 16, 64, ...: a figure costs far more than a number, and one of a single point shows nothing.
+            if self._num_writes >= 4 and math.log(self._num_writes, 4).is_integer():
                 self._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:

@@ -47,6 +47,9 @@ def information_plane(
         handles = [*axes.get_legend().legend_handles, axes.lines[-1]]  # type: ignore[union-attr]
         axes.legend(handles=handles, title="layer", fontsize="small", framealpha=0.85, loc="best")
     if input_limit is not None:
+        # Upper ends of intervals may lie far beyond what the samples can express: they run out of the picture.
+        axes.set_xlim(right=min(axes.get_xlim()[1], 1.04 * input_limit))
+    if input_limit is not None and input_limit < axes.get_xlim()[1]:
         axes.axvline(input_limit, color="grey", linestyle="--", linewidth=1)
         axes.annotate(
             "saturated: log$_2$ n",
