@@ -93,7 +93,10 @@ class History:
         dtype = torch.float32 if fields[0].device.type == "mps" else torch.float64  # MPS has no float64
         block = torch.stack([field.detach().reshape(-1).to(dtype) for field in fields])
         if block.shape[1] != len(keys):
-            raise ValueError(f"History.add: {len(keys)} keys for {block.shape[1]} values; expected one key a value.")
+            raise ValueError(
+                f"{', '.join(keys)}: {len(keys)} keys for {block.shape[1]} values; expected one key a value: "
+                "a sequence of keys for a vector."
+            )
         self._pending.append(_Pending(step, epoch, keys, block, kind))
 
     def flush(self) -> list[Row]:

@@ -31,10 +31,19 @@ class _StandIn:
     world_size = 1
     is_global_zero = True
 
-    def __init__(self, train: Any, val: Any) -> None:
+    def __init__(self, model: Any, train: Any, val: Any) -> None:
+        self.model = model
         self.train_dataloader, self.val_dataloaders = train, val
-        self.precision_plugin = self
+        self.precision_plugin = self.strategy = self
         self.global_step, self.current_epoch = 0, 0
+
+    def convert_input(self, batch: Any) -> Any:
+        """Return a batch in the precision of the model, which is its own."""
+        return batch
+
+    def batch_to_device(self, batch: Any, device: torch.device) -> Any:
+        """Move a batch as the model does."""
+        return self.model.transfer_batch_to_device(batch, device, 0)
 
     def forward_context(self) -> nullcontext[None]:
         """Return a context in which the model runs in its own precision."""
@@ -81,7 +90,7 @@ def measure_checkpoints(
     _check(ours)
     output = Path(output)
     model.to(device)
-    trainer: Any = _StandIn(train_dataloader, val_dataloader)
+    trainer: Any = _StandIn(model, train_dataloader, val_dataloader)
     measured = []
     prepared: set[str] = set()
     for path in map(Path, checkpoints):
@@ -130,7 +139,8 @@ def _rows(callback: ForesightCallback, trainer: Any, model: Any, checkpoint: dic
 def _epochs(checkpoint: dict[str, Any]) -> float:
     """Return the completed epochs: LogCheckpoint notes them; other checkpoints tell whole ones."""
     for key, state in checkpoint.get("callbacks", {}).items():
-        if key.startswith("LogCheckpoint["):
+        # Its note may be of an earlier checkpoint than this one of another callback.
+        if key.startswith("LogCheckpoint[") and state["step"] == checkpoint["global_step"]:
             return float(state["epoch"])
     progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress", {})
     return float(checkpoint["epoch"] + bool(progress.get("is_last_batch")))

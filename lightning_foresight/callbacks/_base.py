@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from lightning_foresight.callbacks._lightning import Callback
 from lightning_foresight.callbacks._progress import Event, completed_epochs, completed_steps, logged_step
@@ -69,11 +71,11 @@ class ForesightCallback(Callback):
     ) -> None:
         super().__init__()
         self.schedule = resolve_schedule(self.name, every_n_epochs, every_n_steps, schedule)
-        if prefix is not None and (not isinstance(prefix, str) or not prefix.strip("/")):
-            fail(self.name, "prefix", prefix, "expected a non-empty string: it is the first segment of all keys.")
+        if prefix is not None and (not isinstance(prefix, str) or not prefix.strip() or "/" in prefix):
+            fail(self.name, "prefix", prefix, "expected a name without slashes: it is the first segment of all keys.")
         check_int(self.name, "seed", seed, minimum=0)
         self.layers = layers
-        self.prefix = (prefix or self.default_prefix).strip("/")
+        self.prefix = prefix or self.default_prefix
         self.per_layer = per_layer
         self.prog_bar = prog_bar
         self.log_figures = log_figures
@@ -86,6 +88,7 @@ class ForesightCallback(Callback):
         self._last_global_step = 0
         self._folder: str | None = None
         self._running = False
+        self._stage: str | None = None
 
     # ---- what a subclass writes ----
 
@@ -105,8 +108,11 @@ class ForesightCallback(Callback):
         return ()
 
     def figures(self) -> Mapping[str, Figure]:
-        """Return figures of the history so far, by key (without the prefix)."""
-        return {}
+        """Return figures of the history so far, by key (without the prefix); override it for better ones."""
+        from lightning_foresight.plotting.curves import curves
+
+        lines = {key.split("/", 1)[1]: self.history[key] for key in self.history.keys()}  # noqa: SIM118
+        return {"values": curves(lines, ylabel=self.prefix)} if lines else {}
 
     def release(self) -> None:
         """Remove hooks and drop what was held for the run; called when it ends, fails or is interrupted."""
@@ -129,7 +135,10 @@ class ForesightCallback(Callback):
         """Return the main figure of the history so far."""
         figures = self.figures()
         if not figures:
-            raise ValueError(f"{self.name}.plot(): nothing has been measured that it can draw; train first.")
+            raise ValueError(
+                f"{self.name}.plot(): nothing to draw: {len(self.history)} values were measured, {self.num_failures} "
+                "measurements failed. Train first; look at the warnings of the run if you did."
+            )
         return next(iter(figures.values()))
 
     @property
@@ -148,13 +157,24 @@ class ForesightCallback(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the history of a checkpoint, so that a resumed run goes on with it."""
+        if self._stage not in (None, "fit"):  # validating or testing an old checkpoint forgets nothing
+            return
         self.history.load_state_dict(state_dict["history"])
 
     # ---- Trainer events ----
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Remember what the Trainer is about to do."""
+        self._stage = stage
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prepare, write the layout of the error bands, and take the first measurement."""
         self._check_prefix(trainer)
+        if any(is_lazy(parameter) for parameter in pl_module.parameters()):
+            raise ValueError(
+                f"{self.name}: the model has lazy layers without weights yet, and measuring would initialise them. "
+                "Run a batch through the model first, for instance in configure_model."
+            )
         if trainer.global_step == 0 and len(self.history):
             self.history = History()  # a new run, not a resumed one: whoever holds the old history keeps it
         self._running = True
@@ -234,7 +254,10 @@ class ForesightCallback(Callback):
 
     def _record(self, trainer: Trainer, pl_module: LightningModule, measured: Measured) -> None:
         step, epoch = logged_step(trainer, self.event), completed_epochs(trainer, self.event)
-        for key, value in measured.items():
+        if not isinstance(measured, Mapping):
+            raise TypeError(f"measure() returned {type(measured).__name__}; expected a mapping of keys to values")
+        for key, number in measured.items():
+            value = number if isinstance(number, Estimate) else torch.as_tensor(number, device=pl_module.device)
             keys = [self.key(key)] if isinstance(key, str) else [self.key(one) for one in key]
             self.history.add(step=step, epoch=epoch, key=keys, value=value)
             values = (value.value if isinstance(value, Estimate) else value).detach().reshape(-1)

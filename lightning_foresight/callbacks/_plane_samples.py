@@ -104,6 +104,41 @@ def _entropy_of(labels: Tensor) -> float:
     return float(entropy(counts / counts.sum()))
 
 
+def reached_layers(
+    modules: dict[str, nn.Module], chosen: bool, run: Callable[[], Any], owner: str
+) -> dict[str, nn.Module]:
+    """Run the model once and return the layers that it calls, so that a layer apart does not cost all the others.
+
+    Args:
+        modules: The layers by name.
+        chosen: Whether the user named them: then one that is never called is an error.
+        run: Runs the model.
+        owner: Who asks, for error texts.
+
+    Raises:
+        ValueError: If the model cannot be run, or layers that the user named are never called.
+    """
+    calls: set[int] = set()
+    handles = [module.register_forward_hook(lambda module, *_: calls.add(id(module))) for module in modules.values()]
+    try:
+        run()
+    except Exception as error:
+        raise ValueError(
+            f"{owner}: the model cannot be run on the samples ({type(error).__name__}: {error}). Override "
+            "run_model(self, pl_module, batch) of the callback, or pass another dataloader=."
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    reached = {name: module for name, module in modules.items() if id(module) in calls}
+    silent = [name for name in modules if name not in reached]
+    if silent and (chosen or not reached):
+        raise ValueError(
+            f"{owner}: {', '.join(silent)} never called in a forward pass. Choose layers that the model's forward runs."
+        )
+    return reached
+
+
 def has_output(name: str, module: nn.Module) -> bool:
     """Say whether a module's output can be watched."""
     return name != "" and not isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from lightning_utilities.core.rank_zero import rank_zero_info
+
 from lightning_foresight.functional._checks import fail
+from lightning_foresight.probes.isolation import preserved_random_state
 from lightning_foresight.probes.samples import fixed_batches
 
 if TYPE_CHECKING:
@@ -18,7 +22,7 @@ def run_samples(
 
     Args:
         trainer: The Trainer, whose loaders ``"train"`` and ``"val"`` mean.
-        pl_module: The model, whose ``transfer_batch_to_device`` moves the batches.
+        pl_module: The model; its and the datamodule's transfer hooks move the batches.
         source: ``"train"``, ``"val"``, a DataLoader, tensors ``(inputs, targets)`` or an iterable of batches.
         num_samples: How many samples.
         seed: Seed of the choice.
@@ -27,7 +31,11 @@ def run_samples(
     if isinstance(source, str):
         source = _loader(trainer, source, owner)
     batches = fixed_batches(source, num_samples, seed=seed, owner=owner)
-    return [pl_module.transfer_batch_to_device(batch, pl_module.device, 0) for batch in batches]
+    with preserved_random_state(seed):  # the hooks of a transfer may augment
+        return [
+            trainer.precision_plugin.convert_input(trainer.strategy.batch_to_device(batch, pl_module.device))
+            for batch in batches
+        ]
 
 
 def example_batch(trainer: Trainer, pl_module: LightningModule, *, num_samples: int, seed: int, owner: str) -> Any:
@@ -38,18 +46,36 @@ def example_batch(trainer: Trainer, pl_module: LightningModule, *, num_samples: 
     return run_samples(trainer, pl_module, "train", num_samples, seed=seed, owner=owner)[0]
 
 
+def run_example(pl_module: LightningModule, batch: Any, run_model: Callable[[LightningModule, Any], Any]) -> Any:
+    """Run the model on what :func:`example_batch` returned, and say what to do if that fails."""
+    try:
+        if getattr(pl_module, "example_input_array", None) is None:
+            return run_model(pl_module, batch)
+        if isinstance(batch, dict):  # Lightning's own convention for several inputs
+            return pl_module(**batch)
+        return pl_module(*batch) if isinstance(batch, tuple) else pl_module(batch)
+    except Exception as error:
+        raise ValueError(
+            f"{type(pl_module).__name__} cannot be run on an example batch ({type(error).__name__}: {error}). Set its "
+            "example_input_array, or override run_model(self, pl_module, batch) of the callback."
+        ) from error
+
+
 def _loader(trainer: Trainer, which: str, owner: str) -> Any:
     if which not in ("train", "val"):
         fail(owner, "dataloader", which, "expected 'train', 'val', a DataLoader or tensors (inputs, targets).")
-    loaders: Any = trainer.train_dataloader if which == "train" else trainer.val_dataloaders
-    while isinstance(loaders, (list, tuple, dict)) and len(loaders) > 0:
+    if which == "val":
+        loader = _first(trainer.val_dataloaders)
+        if loader is not None:
+            return loader
+        rank_zero_info(f"{owner}: there is no validation loader; the samples come from the training data.")
+    return _first(trainer.train_dataloader)
+
+
+def _first(loaders: Any) -> Any:
+    """Return the first loader in nested lists and mappings, ``None`` if there is none."""
+    while isinstance(loaders, (list, tuple, dict)):
+        if not loaders:
+            return None
         loaders = next(iter(loaders.values())) if isinstance(loaders, dict) else loaders[0]
-    if loaders is None or (isinstance(loaders, (list, tuple, dict)) and not loaders):
-        other = "val" if which == "train" else "train"
-        fail(
-            owner,
-            "dataloader",
-            which,
-            f"the Trainer has no such loader. Pass {other!r}, a DataLoader, or tensors (inputs, targets).",
-        )
     return loaders

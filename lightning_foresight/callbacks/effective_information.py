@@ -10,7 +10,7 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
-from lightning_foresight.callbacks._samples import example_batch
+from lightning_foresight.callbacks._samples import example_batch, run_example
 from lightning_foresight.functional import (
     Estimate,
     causal_measures,
@@ -119,7 +119,7 @@ class EICallback(ForesightCallback):
             log_figures=log_figures,
             seed=seed,
         )
-        if isinstance(measures, str) or not measures:
+        if isinstance(measures, str) or not isinstance(measures, Sequence) or not measures:
             fail(self.name, "measures", measures, f"expected a non-empty sequence of {', '.join(map(repr, MEASURES))}.")
         for measure in measures:
             check_choice(self.name, "measures", measure, MEASURES)
@@ -140,18 +140,19 @@ class EICallback(ForesightCallback):
         self.max_pairs = max_pairs
         self._calls: list[LayerCall] = []
         self._plan: list[PerturbedLayer] = []
+        self._bands: list[str] = []
 
     def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Trace the model once: which layers it calls, in which shapes, followed by which activation."""
         batch = example_batch(trainer, pl_module, num_samples=64, seed=self.seed, owner=self.name)
-        chosen = select_layers(pl_module, self.layers, measurable=_measurable, owner=self.name)
-        ids = {id(module) for module in chosen.values()}
 
         def forward() -> Any:
             with trainer.precision_plugin.forward_context():
-                return self.run_model(pl_module, batch)
+                return run_example(pl_module, batch, self.run_model)
 
         with undisturbed(pl_module, seed=self.seed):
+            chosen = select_layers(pl_module, self.layers, measurable=_measurable, owner=self.name)
+            ids = {id(module) for module in chosen.values()}
             if "weights" in self.measures:
                 self._calls = trace_weight_layers(
                     pl_module, forward, lambda name, module: id(module) in ids and has_rule(module)
@@ -161,9 +162,21 @@ class EICallback(ForesightCallback):
                 self._plan = perturbation_plan(
                     pl_module, forward, lambda name, module: id(module) in ids and perturbable(name, module), in_range
                 )
+            self._bands = self._sampled_keys()
+            sampled = [layer.name for layer in self._plan if not has_exact_method(layer.module, layer.activation)]
+        if sampled and self.method != "sampled":
+            rank_zero_info(
+                f"{self.name}: {', '.join(sampled)} have no exact method and are sampled, which takes seconds a layer. "
+                "Fewer num_samples, in_bins and out_bins, or a sparser schedule, cost less."
+            )
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
         """Measure the weights as they are now, and every layer of the plan."""
+        # Reading a parametrised weight in training mode may change its state (spectral norm).
+        with undisturbed(pl_module, seed=self.seed):
+            return self._measure()
+
+    def _measure(self) -> Measured:
         measured: dict[str | Sequence[str], Estimate | Tensor] = {}
         if self._calls:
             network = weight_ei(self._calls, norm=self.norm, validate=False)
@@ -178,6 +191,9 @@ class EICallback(ForesightCallback):
 
     def bands(self) -> Sequence[str]:
         """Whatever is sampled: pairs of large layers, layers without an exact method, and vector EI."""
+        return self._bands
+
+    def _sampled_keys(self) -> list[str]:
         bands = []
         for layer in self._plan:
             exact = self.method != "sampled" and has_exact_method(layer.module, layer.activation)

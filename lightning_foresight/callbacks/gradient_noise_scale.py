@@ -21,6 +21,7 @@ from lightning_foresight.probes.gradient_groups import Groups, parameter_groups,
 from lightning_foresight.probes.gradient_split import signed_gradient_norms
 from lightning_foresight.probes.gradient_windows import MicroBatch
 from lightning_foresight.probes.gradients import GradientNormProbe, GradientNorms
+from lightning_foresight.probes.isolation import preserved_random_state
 from lightning_foresight.probes.layers import LayerSpec
 from lightning_foresight.probes.samples import batch_length
 from lightning_foresight.schedule import Every, schedule_unit
@@ -273,9 +274,10 @@ class GradientNoiseScaleCallback(ForesightCallback):
                 self._examples.inspect(loss)
             elif not any(micro.norms for stream in self._streams for micro in stream.window.micro_batches):
                 self._generator.manual_seed(self.seed + trainer.global_step)
-                self._split = signed_gradient_norms(
-                    loss, batch_length(self._batch[0]), self._parameters, self._generator
-                )
+                with preserved_random_state():  # hooks and backward functions of the user may draw
+                    self._split = signed_gradient_norms(
+                        loss, batch_length(self._batch[0]), self._parameters, self._generator
+                    )
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put what this micro-batch showed into the windows of the optimizers whose parameters it reached."""
@@ -300,7 +302,10 @@ class GradientNoiseScaleCallback(ForesightCallback):
             return
         micro_batches = stream.window.micro_batches
         self._last_count = len(micro_batches)
-        if not self._is_due(trainer):
+        due = False
+        with self._leaving_the_run_alone(trainer):
+            due = self._is_due(trainer)
+        if not due:
             micro_batches.clear()
             return
         observation = None

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
 from lightning_foresight.callbacks._plane_presets import PRESETS
-from lightning_foresight.callbacks._plane_samples import PlaneSamples, TargetRules, default_layers, has_output
+from lightning_foresight.callbacks._plane_samples import (
+    PlaneSamples,
+    TargetRules,
+    default_layers,
+    has_output,
+    reached_layers,
+)
 from lightning_foresight.functional._checks import check_choice, check_int, fail
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information import (
@@ -61,11 +67,12 @@ class InfoPlaneCallback(ForesightCallback):
             or another one of :data:`~lightning_foresight.functional.ESTIMATORS`, see
             :func:`~lightning_foresight.functional.input_information`; or an instance of
             :class:`~lightning_foresight.metrics.DependenceMetric`, which compares the inputs with the activations and
-            the activations with the labels. Use several callbacks for several estimators.
+            the activations with the labels (one-hot rows). Use several callbacks for several estimators.
         options: Options of the estimator, as a mapping.
         preset: Estimator and options of a published plane instead: ``"shwartz-ziv-2017"``, ``"saxe-2018"``,
             ``"goldfeld-2019"`` or ``"pyglow"``.
-        dataloader: Where the samples come from: ``"val"``, ``"train"``, a DataLoader, or tensors ``(inputs, targets)``.
+        dataloader: Where the samples come from: ``"val"`` (training data where there is no validation loader),
+            ``"train"``, a DataLoader, or tensors ``(inputs, targets)``.
         num_samples: How many samples; the same ones for the whole run.
         targets: Targets of a batch, as a function ``batch -> integer labels``, or several by name; by default the
             second entry of a tuple, or ``label``, ``labels``, ``target``, ``targets`` or ``y`` of a mapping.
@@ -163,6 +170,16 @@ class InfoPlaneCallback(ForesightCallback):
         self._samples = PlaneSamples.draw(
             trainer, pl_module, self.dataloader, self.num_samples, self.targets, seed=self.seed, owner=self.name
         )
+        self._reach(trainer, pl_module)
+
+    def _reach(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
+            self._modules = reached_layers(
+                self._modules,
+                self.layers is not None,
+                lambda: self.run_model(pl_module, self._samples.batches[0]),
+                self.name,
+            )
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
         """Run the model on the samples and estimate the informations of every layer."""
@@ -238,6 +255,9 @@ class InfoPlaneCallback(ForesightCallback):
 
     def _about_label(self, activation: Tensor, labels: Tensor) -> Estimate:
         if isinstance(self.estimator, DependenceMetric):
+            if not self.estimator.takes_classes:
+                classes, labels = labels.unique(return_inverse=True)
+                labels = nn.functional.one_hot(labels, len(classes)).to(activation)
             return _as_estimate(self.estimator.dependence(activation, labels))
         return label_information(activation, labels, estimator=self.estimator, **self.options)
 

@@ -52,6 +52,8 @@ class LogCheckpoint(Callback):
         super().__init__()
         if (schedule is None) == (epochs is None):
             fail("LogCheckpoint", "schedule", schedule, "expected exactly one of schedule= and epochs=.")
+        if schedule is not None and not callable(schedule):
+            fail("LogCheckpoint", "schedule", schedule, "expected LogSchedule(...) or a function of a count.")
         if epochs is not None and not all(epoch > 0 for epoch in epochs):
             fail("LogCheckpoint", "epochs", epochs, "expected positive numbers; start=True saves epoch 0.")
         self.dirpath = Path(dirpath)
@@ -61,7 +63,7 @@ class LogCheckpoint(Callback):
         self.saved: list[Path] = []
         self._restored: dict[str, Any] | None = None
         self._last_global_step = 0
-        self._epoch = 0.0
+        self._epoch, self._step = 0.0, -1
 
     @property
     def state_key(self) -> str:
@@ -74,6 +76,7 @@ class LogCheckpoint(Callback):
         name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
         return {
             "epoch": self._epoch,
+            "step": self._step,
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "numpy": [str(name), [int(key) for key in keys], int(position), int(has_gauss), float(cached)],
@@ -134,7 +137,7 @@ class LogCheckpoint(Callback):
             self._save(trainer, float(epoch))
 
     def _save(self, trainer: Trainer, epoch: float) -> None:
-        self._epoch = epoch
+        self._epoch, self._step = epoch, trainer.global_step
         path = self.dirpath / f"epoch={epoch:012.5f}.ckpt"
         trainer.save_checkpoint(path)
         self.saved.append(path)

@@ -25,6 +25,7 @@ from lightning_foresight.callbacks._plane_samples import (
     TargetRules,
     default_layers,
     has_output,
+    reached_layers,
 )
 from lightning_foresight.functional._checks import check_choice, check_int, fail
 from lightning_foresight.functional._trace import first_tensor
@@ -83,7 +84,8 @@ class PIDCallback(ForesightCallback):
             :func:`~lightning_foresight.functional.discrete_entropy` knows.
         null: Measure ``mi_null``.
         bootstrap: Number of resamples for error bars; 0 for none.
-        dataloader: Where the samples come from: ``"val"``, ``"train"``, a DataLoader, or tensors ``(inputs, targets)``.
+        dataloader: Where the samples come from: ``"val"`` (training data where there is no validation loader),
+            ``"train"``, a DataLoader, or tensors ``(inputs, targets)``.
         num_samples: How many samples; the same ones for the whole run.
         reduce: How an activation becomes neurons, as in InfoPlaneCallback.
         layers: Which outputs to watch; by default those of activation modules and of the last layer with weights.
@@ -182,6 +184,16 @@ class PIDCallback(ForesightCallback):
         )
         if rule is None and not self._samples.labels:
             fail(self.name, "target", self.target, "the batches hold no labels; pass target=function of the batch.")
+        self._reach(trainer, pl_module)
+
+    def _reach(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
+            self._modules = reached_layers(
+                self._modules,
+                self.layers is not None,
+                lambda: self.run_model(pl_module, self._samples.batches[0]),
+                self.name,
+            )
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
         """Run the model on the samples, count the codes of every layer, and decompose."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torchmetrics import Metric
@@ -38,6 +38,8 @@ class DependenceMetric(Metric):
     is_differentiable = False
     higher_is_better = None
     full_state_update = False
+    # Whether `dependence` knows what to do with class numbers; otherwise a callback turns labels into one-hot rows.
+    takes_classes: ClassVar[bool] = False
     a: list[Tensor]
     b: list[Tensor]
 

@@ -43,6 +43,8 @@ class MutualInformation(DependenceMetric):
         1.0
     """
 
+    takes_classes = True
+
     def __init__(
         self, estimator: str = "auto", *, base: float = 2, options: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:

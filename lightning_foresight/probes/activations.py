@@ -14,12 +14,29 @@ from lightning_foresight.functional._trace import first_tensor
 
 Reduction = Callable[[Tensor], Tensor]
 
-# From an activation (samples, ...) to features (samples, features).
+
+def _flatten(activation: Tensor) -> Tensor:
+    return activation.flatten(1)
+
+
+def _mean_tokens(activation: Tensor) -> Tensor:
+    return activation.mean(1) if activation.ndim > 2 else activation
+
+
+def _last_token(activation: Tensor) -> Tensor:
+    return activation[:, -1] if activation.ndim > 2 else activation
+
+
+def _mean_pixels(activation: Tensor) -> Tensor:
+    return activation.flatten(2).mean(2) if activation.ndim > 2 else activation
+
+
+# From an activation (samples, ...) to features (samples, features); functions with names, so that they pickle.
 REDUCTIONS: dict[str, Reduction] = {
-    "flatten": lambda activation: activation.flatten(1),
-    "mean_tokens": lambda activation: activation.mean(1) if activation.ndim > 2 else activation,
-    "last_token": lambda activation: activation[:, -1] if activation.ndim > 2 else activation,
-    "mean_pixels": lambda activation: activation.flatten(2).mean(2) if activation.ndim > 2 else activation,
+    "flatten": _flatten,
+    "mean_tokens": _mean_tokens,
+    "last_token": _last_token,
+    "mean_pixels": _mean_pixels,
 }
 
 

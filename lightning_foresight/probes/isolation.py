@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,9 +35,10 @@ def preserved_random_state(seed: int | None = None) -> Iterator[None]:
 def undisturbed(model: nn.Module, *, seed: int | None = 0, grad: bool = False) -> Iterator[None]:
     """Evaluate a model inside a training run so that the run goes on bit for bit as if nothing had happened.
 
-    Every module is put into evaluation mode and back into its own mode (frozen BatchNorm layers stay frozen), random
-    states are restored, gradients are off unless asked for, inference mode is left, and compiled modules run eagerly,
-    since hooks that are registered after compilation never fire.
+    Every module is put into evaluation mode and back into its own mode (frozen BatchNorm layers stay frozen), buffers
+    and random states are restored, what a forward logs is dropped, gradients are off unless asked for, inference mode
+    is left, and compiled modules run eagerly, since hooks that are registered after compilation never fire. What a
+    forward keeps in plain attributes, or draws from a generator of its own, is beyond reach.
 
     Args:
         model: The model that is about to be called.
@@ -44,6 +46,7 @@ def undisturbed(model: nn.Module, *, seed: int | None = 0, grad: bool = False) -
         grad: Record gradients inside; use ``torch.autograd.grad``, never ``.backward()``.
     """
     modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
     with ExitStack() as stack:
         stack.enter_context(preserved_random_state(seed))
         stack.enter_context(torch.inference_mode(False))
@@ -54,7 +57,18 @@ def undisturbed(model: nn.Module, *, seed: int | None = 0, grad: bool = False) -
             # Not model.eval(): modules may override train() to do more than set the flag.
             for module, _ in modes:
                 module.training = False
+            if callable(getattr(model, "log", None)):
+                model.__dict__["log"] = _log_nothing  # a forward that logs would add to the run's own averages
             yield
         finally:
+            model.__dict__.pop("log", None)
+            with torch.no_grad():
+                for buffer, version, value in buffers:
+                    if buffer._version != version:
+                        buffer.copy_(value)
             for module, training in modes:
                 module.training = training
+
+
+def _log_nothing(*args: Any, **kwargs: Any) -> None:
+    """Stand in for LightningModule.log."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
@@ -51,7 +51,13 @@ def select_layers(
     if layers is None:
         chosen = {name: module for name, module in candidates.items() if default is None or default(name, module)}
         return chosen or candidates
-    entries = [layers] if isinstance(layers, (str, type)) or callable(layers) else list(layers)
+    single = isinstance(layers, (str, type)) or callable(layers) or not isinstance(layers, Iterable)
+    entries: list[object] = [layers] if single else list(layers)  # type: ignore[arg-type]
+    if not entries:
+        raise ValueError(
+            f"{owner}(layers={layers!r}): expected at least one name, glob, type or rule. Layers that can be measured: "
+            f"{_listing(list(candidates))}."
+        )
     matched: set[str] = set()
     for entry in entries:
         found = {name for name, module in candidates.items() if _matches(entry, name, module, owner)}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
-from torch.utils.data.dataloader import default_collate
 
 from lightning_foresight.functional._trace import first_tensor
 from lightning_foresight.probes.isolation import preserved_random_state
@@ -47,6 +46,10 @@ def fixed_batches(source: Any, num_samples: int, *, seed: int, owner: str = "fix
             batches = list(_tensor_batches(tuple(source), num_samples, seed, owner))
         elif isinstance(source, DataLoader) and not isinstance(source.dataset, IterableDataset):
             batches = list(_indexed_batches(source, num_samples, seed))
+        elif isinstance(source, DataLoader):
+            # A loader of our own: iterating the run's would restart the workers that it keeps.
+            own = DataLoader(source.dataset, batch_size=source.batch_size, collate_fn=source.collate_fn)
+            batches = list(_first_batches(own, num_samples))
         elif isinstance(source, Iterable):
             batches = list(_first_batches(source, num_samples))
         else:
@@ -84,11 +87,12 @@ def _tensor_batches(
 def _indexed_batches(loader: DataLoader, num_samples: int, seed: int) -> Iterator[Any]:
     dataset: Any = loader.dataset
     index = _choose(len(dataset), num_samples, seed).tolist()
+    if loader.batch_sampler is None:  # no automatic batching: the items are batches
+        yield from _first_batches((loader.collate_fn(dataset[i]) for i in index), num_samples)
+        return
     size = loader.batch_size or 256
-    # A loader without automatic batching collates nothing itself.
-    collate: Callable[[list[Any]], Any] = loader.collate_fn if loader.batch_size is not None else default_collate
     for start in range(0, len(index), size):
-        yield collate([dataset[i] for i in index[start : start + size]])
+        yield loader.collate_fn([dataset[i] for i in index[start : start + size]])
 
 
 def _first_batches(source: Iterable[Any], num_samples: int) -> Iterator[Any]:
@@ -133,11 +137,28 @@ def split_batch(batch: Any) -> tuple[Any, Any]:
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
-    """Call a model on the inputs of a batch; a mapping is passed by name, cut to what ``forward`` accepts."""
+    """Call a model on the inputs of a batch.
+
+    A mapping is passed by name, cut to what ``forward`` accepts; if no name fits and only one entry is no target, that
+    entry is passed alone, and to a ``forward`` of one argument called ``batch`` the mapping as it is.
+
+    Raises:
+        TypeError: If a mapping does not fit what ``forward`` takes.
+    """
     if not isinstance(inputs, dict):
         return model(inputs)
     parameters = inspect.signature(model.forward).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return model(**inputs)
     named = {key: value for key, value in inputs.items() if key in parameters}
-    return model(**named) if named else model(inputs)
+    if named:
+        return model(**named)
+    if list(parameters) in (["batch"], ["data"], ["inputs"]):
+        return model(inputs)
+    others = [value for key, value in inputs.items() if key not in TARGET_KEYS]
+    if len(others) == 1 and len(parameters) == 1:
+        return model(others[0])
+    raise TypeError(
+        f"the batch has the keys {', '.join(map(str, inputs))}, but {type(model).__name__}.forward takes "
+        f"{', '.join(parameters)}. Override run_model(self, pl_module, batch) of the callback to say how to call it."
+    )

@@ -312,7 +312,7 @@ def test_a_second_fit_of_the_same_trainer_goes_on_with_the_moments():
 
 def test_the_figure_shows_the_noise_scale_beside_the_batch_size():
     callback = GradientNoiseScaleCallback(groups="layers")
-    with pytest.raises(ValueError, match="nothing has been measured"):
+    with pytest.raises(ValueError, match="nothing to draw"):
         callback.plot()
     fit(Observed(), callback, accumulate_grad_batches=2, max_epochs=4)
     (axes,) = callback.plot().axes

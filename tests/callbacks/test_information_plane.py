@@ -166,10 +166,10 @@ def test_a_run_that_cannot_be_measured_is_refused_before_it_starts(arguments, me
         fit(InfoPlaneCallback(**arguments))
 
 
-def test_a_missing_validation_loader_says_what_would_do():
-    with pytest.raises(ValueError, match=r"dataloader='val'\): the Trainer has no such loader. Pass 'train'"):
-        _without_validation(InfoPlaneCallback())
-    _without_validation(InfoPlaneCallback(dataloader="train"))
+def test_without_a_validation_loader_the_training_data_is_watched():
+    callback = InfoPlaneCallback(num_samples=NUM_SAMPLES)
+    _without_validation(callback)
+    assert callback.history.last()["info_plane/net.2/I_XT"].num_samples == NUM_SAMPLES
 
 
 def test_the_null_is_the_estimate_for_shuffled_labels():
@@ -253,7 +253,7 @@ def test_a_metric_of_ones_own_compares_inputs_activations_and_labels():
     assert callback.num_failures == 0
     last = callback.history.last()
     assert last["info_plane/net.5/I_XT"].value == 605  # 6 inputs, 5 units
-    assert last["info_plane/net.5/I_TY"].value == 500 + NUM_SAMPLES  # 5 units, labels (n,)
+    assert last["info_plane/net.5/I_TY"].value == 503  # 5 units, one-hot rows of 3 classes
     assert "info_plane/net.5/saturation" not in last
     assert callback.plot().axes[0].get_title() == "Information plane, _Shapes"
     with pytest.raises(ValueError, match=r"InfoPlaneCallback\(options=\{'bins': 3\}\): expected none beside a metric"):

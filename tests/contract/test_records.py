@@ -274,3 +274,39 @@ def test_the_callback_base_belongs_to_both_packages():
     lightning = pytest.importorskip("lightning.pytorch")
     assert issubclass(ForesightCallback, pl.Callback)
     assert issubclass(ForesightCallback, lightning.Callback)
+
+
+class _Plain(ForesightCallback):
+    default_prefix = "plain"
+
+    def measure(self, trainer, pl_module):
+        return {"number": 2.5, ("a", "b"): torch.tensor([1.0, 2.0])}
+
+
+def test_a_measure_may_return_plain_numbers_and_is_drawn_without_a_figure_of_its_own():
+    callback = _Plain()
+    fit(callback)
+    assert callback.num_failures == 0
+    assert callback.history.last()["plain/number"].value == 2.5
+    assert [text.get_text() for text in callback.plot().axes[0].get_legend().get_texts()] == ["number", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (3.0, r"measure\(\) returned float; expected a mapping of keys to values"),
+        ({"x": torch.ones(3)}, "bad/x: 1 keys for 3 values; expected one key a value: a sequence of keys for a vector"),
+    ],
+)
+def test_what_a_measure_cannot_return_is_said(returned, message):
+    class Bad(ForesightCallback):
+        default_prefix = "bad"
+
+        def measure(self, trainer, pl_module):
+            return returned
+
+    callback = Bad()
+    with pytest.warns(UserWarning, match=message):
+        fit(callback)
+    with pytest.raises(ValueError, match=r"nothing to draw: 0 values were measured, 3 measurements failed"):
+        callback.plot()

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data.dataloader import default_collate
 
 from lightning_foresight.probes.samples import call_model, cut_batch, fixed_batches, split_batch
 
@@ -11,6 +12,16 @@ INPUTS, TARGETS = torch.arange(20.0).unsqueeze(1), torch.arange(20)
 class Stream(IterableDataset):
     def __iter__(self):
         return iter(zip(INPUTS, TARGETS))
+
+
+class Batches(Dataset):
+    """Items that are batches already."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        return INPUTS[4 * index : 4 * index + 4], TARGETS[4 * index : 4 * index + 4]
 
 
 class Noisy(Dataset):
@@ -28,11 +39,12 @@ class Noisy(Dataset):
     [
         (INPUTS, TARGETS),
         DataLoader(TensorDataset(INPUTS, TARGETS), batch_size=3, shuffle=True),
-        DataLoader(TensorDataset(INPUTS, TARGETS), batch_size=None, sampler=[0, 1]),
+        DataLoader(Batches(), batch_size=None, sampler=[0, 1, 2]),
+        DataLoader(TensorDataset(INPUTS, TARGETS), batch_sampler=[[0, 1], [2]], collate_fn=default_collate),
         DataLoader(Stream(), batch_size=6),
         [(INPUTS[:4], TARGETS[:4]), (INPUTS[4:], TARGETS[4:])],
     ],
-    ids=["tensors", "loader", "unbatched_loader", "stream", "list"],
+    ids=["tensors", "loader", "whole_batches", "batch_sampler", "stream", "list"],
 )
 def test_every_source_gives_as_many_samples_as_asked_for(source):
     batches = fixed_batches(source, 7, seed=0)
@@ -89,14 +101,27 @@ def test_nested_batches_are_cut():
     assert cut["name"] == "a"
 
 
+class Named(nn.Module):
+    def forward(self, x, scale=1.0):
+        return x * scale
+
+
+class Whole(nn.Module):
+    def forward(self, batch):
+        return batch["x"]
+
+
+class Single(nn.Module):
+    def forward(self, pixels):
+        return pixels
+
+
 def test_a_mapping_reaches_the_model_by_name():
-    class Named(nn.Module):
-        def forward(self, x, scale=1.0):
-            return x * scale
-
-    class Whole(nn.Module):
-        def forward(self, batch):
-            return batch["x"]
-
     assert call_model(Named(), {"x": 2.0, "scale": 3.0, "labels": 0}) == 6.0
     assert call_model(Whole(), {"x": 2.0}) == 2.0
+    assert call_model(Single(), {"image": 2.0, "label": 0}) == 2.0
+
+
+def test_a_mapping_that_fits_nothing_is_refused_with_what_to_do():
+    with pytest.raises(TypeError, match="keys image, depth, but Single.forward takes pixels. Override run_model"):
+        call_model(Single(), {"image": 2.0, "depth": 1.0})

@@ -70,8 +70,8 @@ def suggest_batch_size(
     if upper <= 0 or (math.isinf(upper) and low <= batch_size):
         action = "measure longer"
         reason = (
-            f"Noise hides the gradient: the data allow any noise scale above {_rounded(low)} {unit}. Measure longer, "
-            "or raise decay."
+            f"Noise hides the gradient: the data allow any noise scale above {_rounded(low)} {unit}. Measure longer "
+            "or more often (every_n_steps=1, or a larger budget=), or raise decay."
         )
         return BatchSizeSuggestion(low, math.inf, action, reason)
     # Where there is no upper end, what is sure is said at the lower one.
