@@ -63,6 +63,17 @@ def minimise(p_ty: Tensor, p_tz: Tensor, tol: float) -> Minimum:
     return best
 
 
+def _with_marginals(q: Tensor, p_ty: Tensor, p_tz: Tensor) -> Tensor:
+    """Return a point near q with both marginals: shrink what is too large, then spread what is missing."""
+    sums = q.sum(3)
+    q = q * torch.where(sums > p_ty, p_ty / sums, 1)[..., None]
+    sums = q.sum(2)
+    q = q * torch.where(sums > p_tz, p_tz / sums, 1)[:, :, None, :]
+    missing_y, missing_z = (p_ty - q.sum(3)).clamp_min(0), (p_tz - q.sum(2)).clamp_min(0)
+    missing = missing_y.sum(2)
+    return q + missing_y[..., None] * missing_z[:, :, None, :] / torch.where(missing > 0, missing, 1)[..., None, None]
+
+
 class _Step:
     """One primal-dual Newton step; the Hessian is a rank-one change of a diagonal for every (y, z)."""
 
@@ -70,7 +81,10 @@ class _Step:
         self.p_ty, self.p_tz, self.q, self.s = p_ty, p_tz, q, s
         self.on = (p_ty > 0)[..., None] & (p_tz > 0)[:, :, None, :]
         gradient = torch.where(self.on, (q / q.sum(1, keepdim=True)).log(), 0)
-        self.value = (q * gradient).sum((1, 2, 3))
+        # An upper bound only of a point that has the marginals exactly, which q has up to the last step's errors.
+        point = _with_marginals(q, p_ty, p_tz)
+        together = point.sum(1, keepdim=True)
+        self.value = (torch.special.xlogy(point, point) - torch.special.xlogy(point, together)).sum((1, 2, 3))
         size = self.on.sum((1, 2, 3))
         self.mu = (_TOWARDS_CENTRE * (q * s).sum((1, 2, 3)) / size)[:, None, None, None]
         self.gradient = torch.where(self.on, gradient - self.mu / q, 0)

@@ -41,14 +41,15 @@ def test_atoms_are_certified_and_keep_the_identities_of_two_sources(
 ) -> None:
     table = random_table(seed, 2, levels, targets, rows)
     pid, invariants = broja_pid(table), shannon_invariants(table)
-    assert 0 <= pid.gap <= 1e-7
+    # Below zero by the rounding of sums only.
+    assert -1e-13 <= pid.gap <= 1e-7
     for atom in pid.atoms.values():
         assert atom >= -1e-7
     single = [(pid.redundancy + pid.unique_1).item(), (pid.redundancy + pid.unique_2).item()]
     assert single == pytest.approx(invariants.per_source.tolist(), abs=1e-10)
     assert sum(pid.atoms.values()).item() == pytest.approx(invariants.mutual_information.item(), abs=1e-10)
     exchanged = broja_pid(JointRows(table.rows[:, [1, 0, 2]], table.weights))
-    assert exchanged.unique_1.item() == pytest.approx(pid.unique_2.item(), abs=2e-7)
+    assert exchanged.unique_1.item() == pytest.approx(pid.unique_2.item(), abs=(pid.gap + exchanged.gap).item() + 1e-12)
 
 
 def test_all_pairs_of_a_layer_at_once_equal_one_pair_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
