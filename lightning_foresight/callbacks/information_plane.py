@@ -170,9 +170,6 @@ class InfoPlaneCallback(ForesightCallback):
         self._samples = PlaneSamples.draw(
             trainer, pl_module, self.dataloader, self.num_samples, self.targets, seed=self.seed, owner=self.name
         )
-        self._reach(trainer, pl_module)
-
-    def _reach(self, trainer: Trainer, pl_module: LightningModule) -> None:
         with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
             self._modules = reached_layers(
                 self._modules,

@@ -184,9 +184,6 @@ class PIDCallback(ForesightCallback):
         )
         if rule is None and not self._samples.labels:
             fail(self.name, "target", self.target, "the batches hold no labels; pass target=function of the batch.")
-        self._reach(trainer, pl_module)
-
-    def _reach(self, trainer: Trainer, pl_module: LightningModule) -> None:
         with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
             self._modules = reached_layers(
                 self._modules,
