@@ -1,5 +1,6 @@
 """torchmetrics metrics around the pure functions: state, synchronisation over ranks, reset."""
 
+from lightning_foresight.metrics.adam_noise_scale import AdamNoiseScale
 from lightning_foresight.metrics.broja_pid import BrojaPID
 from lightning_foresight.metrics.dependence import DependenceMetric
 from lightning_foresight.metrics.effective_information import EffectiveInformation
@@ -16,6 +17,7 @@ from lightning_foresight.metrics.weight_effective_information import WeightEffec
 __all__ = [
     "CKA",
     "HSIC",
+    "AdamNoiseScale",
     "BrojaPID",
     "DependenceMetric",
     "EffectiveInformation",

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from lightning_foresight.functional._checks import check_int, fail
-from lightning_foresight.functional.gradient_noise.moments import MomentSums, moment_sums, noise_moments
-from lightning_foresight.functional.gradient_noise.noise_scale import NoiseScale, noise_scale_from_sums
+from lightning_foresight.functional.gradient_noise.moments import noise_moments
+from lightning_foresight.metrics._noise_moments import NoiseMoments
 
 
-class GradientNoiseScale(Metric):
+class GradientNoiseScale(NoiseMoments):
     r"""Simple gradient noise scale, accumulated over steps as discounted moments.
 
     .. math:: \mathcal B_\text{simple} = \frac{\langle\mathcal S\rangle}{\langle\mathcal G^2\rangle}
@@ -47,27 +45,13 @@ class GradientNoiseScale(Metric):
         [15.26, 16.53, 1.08]
     """
 
-    is_differentiable = False
-    higher_is_better = None
-    full_state_update = False
-    sums: Tensor
-
     def __init__(
         self, *, decay: float = 1.0, level: float = 0.95, num_groups: int | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(**kwargs)
-        if not 0 < decay <= 1:
-            fail("GradientNoiseScale", "decay", decay, "expected a factor in (0, 1], such as 0.99.")
-        if not 0 < level < 1:
-            fail("GradientNoiseScale", "level", level, "expected a probability between 0 and 1, such as 0.95.")
         if num_groups is not None:
             check_int("GradientNoiseScale", "num_groups", num_groups, 1)
-        self.decay = decay
-        self.level = level
+        super().__init__(decay=decay, level=level, shape=() if num_groups is None else (num_groups,), **kwargs)
         self.num_groups = num_groups
-        # Sums of squares lose the variance of nearly equal numbers in float32.
-        shape = (len(MomentSums._fields), *([] if num_groups is None else [num_groups]))
-        self.add_state("sums", default=torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(
         self,
@@ -87,18 +71,7 @@ class GradientNoiseScale(Metric):
         """
         small, big = self._observations("sq_norm_small", sq_norm_small), self._observations("sq_norm_big", sq_norm_big)
         b_small, b_big = self._sizes("batch_small", batch_small), self._sizes("batch_big", batch_big)
-        moments = noise_moments(small, big, b_small, b_big)
-        trace_sigma, grad_sq_norm = torch.broadcast_tensors(*moments)
-        discount = self.decay ** trace_sigma.shape[0]
-        kept = self.sums * discount
-        kept[1] *= discount  # the sum of squared weights
-        self.sums = kept + moment_sums(trace_sigma, grad_sq_norm, self.decay)
-
-    def compute(self) -> NoiseScale:
-        """Return the noise scale, its parts and their errors over all updates; NaN before the first."""
-        return noise_scale_from_sums(
-            MomentSums(*self.sums), level=self.level, dtype=torch.float32, method="discounted moments"
-        )
+        self._add(*noise_moments(small, big, b_small, b_big))
 
     def _observations(self, name: str, value: Tensor | float) -> Tensor:
         norms = self._on_device(value)
@@ -114,7 +87,3 @@ class GradientNoiseScale(Metric):
         if isinstance(value, (int, float)) and not value > 0:
             fail("GradientNoiseScale.update", name, value, "expected a positive number of examples.")
         return self._on_device(value).reshape(-1, *[1] * (self.sums.ndim - 1))
-
-    def _on_device(self, value: Tensor | float) -> Tensor:
-        # A fill, unlike a copy from the host, does not wait for the device.
-        return value.to(self.sums) if isinstance(value, Tensor) else self.sums.new_full((), value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +89,7 @@ def exact_noise_scale(
     chunk_size: int | None = None,
     *,
     level: float = 0.95,
+    preconditioner: Sequence[Tensor | None] | None = None,
 ) -> NoiseScale:
     r"""Noise scale from the gradient of every example: the value that the cheaper estimators are held to.
 
@@ -109,6 +110,8 @@ def exact_noise_scale(
         targets: Shape (examples, ...).
         chunk_size: Examples differentiated at a time; by default as many as the memory budget holds gradients of.
         level: Coverage of the interval of ``b_simple``.
+        preconditioner: Measure in the metric :math:`g^\top P g`: one tensor for each parameter that requires a
+            gradient, as from :func:`adam_preconditioner`; parameters with ``None`` are left out.
 
     Returns:
         :class:`NoiseScale`.
@@ -131,14 +134,22 @@ def exact_noise_scale(
     """
     _check("exact_noise_scale", model, inputs, targets, chunk_size, minimum=3)
     n = inputs.shape[0]
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    roots = _roots("exact_noise_scale", named, preconditioner)
+    only = None if roots is None else {id(named[name]) for name in roots}
+
+    def wide_gradients() -> Iterator[dict[str, Tensor]]:
+        for gradients in _gradients(model, loss_fn, inputs, targets, chunk_size, only):
+            wide = {name: value.to(_wide(value)) for name, value in gradients.items()}
+            yield wide if roots is None else {name: value * roots[name] for name, value in wide.items()}
+
     total: dict[str, Tensor] = {}
-    for gradients in _gradients(model, loss_fn, inputs, targets, chunk_size):
+    for gradients in wide_gradients():
         for name, value in gradients.items():
-            total[name] = total.get(name, 0) + value.to(_wide(value)).sum(0)
+            total[name] = total.get(name, 0) + value.sum(0)
     squares, products = [], []
     mean = {name: value / n for name, value in total.items()}
-    for gradients in _gradients(model, loss_fn, inputs, targets, chunk_size):
-        gradients = {name: value.to(_wide(value)) for name, value in gradients.items()}
+    for gradients in wide_gradients():
         squares.append(_dot(gradients, gradients))
         products.append(_dot(gradients, mean))
     square, with_mean = torch.cat(squares), torch.cat(products)
@@ -158,6 +169,30 @@ def exact_noise_scale(
         torch.full_like(trace_sigma, n),
     )
     return noise_scale_from_means(moments, level=level, dtype=_result_dtype(model), method="per-example gradients")
+
+
+def _roots(
+    owner: str, named: Mapping[str, nn.Parameter], preconditioner: Sequence[Tensor | None] | None
+) -> dict[str, Tensor] | None:
+    """Return the square roots of a preconditioner by parameter name: gradients times these have its squared norms."""
+    if preconditioner is None:
+        return None
+    shapes = [tuple(parameter.shape) for parameter in named.values()]
+    given = [None if scale is None else tuple(scale.shape) for scale in preconditioner]
+    if len(given) != len(shapes) or any(g not in (None, shape) for g, shape in zip(given, shapes, strict=True)):
+        raise ValueError(
+            f"{owner}(preconditioner): got shapes {given}; expected one tensor (or None) for each parameter that "
+            f"requires a gradient, of shapes {shapes}."
+        )
+    if not any(given):
+        raise ValueError(
+            f"{owner}(preconditioner): every entry is None. An optimizer has a second moment after its first step."
+        )
+    return {
+        name: scale.to(_wide(scale)).sqrt()
+        for name, scale in zip(named, preconditioner, strict=True)
+        if scale is not None
+    }
 
 
 def _result_dtype(model: nn.Module) -> torch.dtype:
