@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -121,6 +121,41 @@ class NoiseStream:
         batch_small = torch.where(split, batch_big / 2, torch.where(single, 1.0, 1 / inverse_size))
         self.metric.update(small, big, batch_small.squeeze(1), batch_big.squeeze(1))
         return batch_big[-1]
+
+
+def make_streams(
+    optimizers: Sequence[Optimizer],
+    named: Mapping[str, nn.Parameter],
+    groups: Mapping[str, Sequence[str]],
+    *,
+    device: torch.device,
+    decay: float,
+    level: float,
+) -> list[NoiseStream]:
+    """Return a stream for each optimizer.
+
+    Args:
+        optimizers: The optimizers of the run.
+        named: The parameters to measure, by name.
+        groups: Their names by group.
+        device: Where the gradients live.
+        decay: Weight of an observation relative to the next one.
+        level: Coverage of the intervals.
+    """
+    position = {name: index for index, name in enumerate(named)}
+    places = {group: [position[name] for name in names] for group, names in groups.items()}
+    return [
+        NoiseStream(
+            optimizer,
+            list(named.values()),
+            places,
+            suffix=f"/optimizer_{number}" if len(optimizers) > 1 else "",
+            device=device,
+            decay=decay,
+            level=level,
+        )
+        for number, optimizer in enumerate(optimizers)
+    ]
 
 
 def _pick(estimate: Estimate, part: slice) -> Estimate:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
-from lightning_foresight.callbacks._noise_stream import BANDS, NoiseStream
+from lightning_foresight.callbacks._noise_runs import (
+    METHODS,
+    check_run,
+    default_period,
+    has_micro_batches,
+    make_observer,
+)
+from lightning_foresight.callbacks._noise_stream import BANDS, NoiseStream, make_streams
 from lightning_foresight.callbacks._progress import completed_steps
 from lightning_foresight.functional._checks import check_choice, fail
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.functional.gradient_noise import BatchSizeSuggestion, suggest_batch_size
-from lightning_foresight.probes.gradient_examples import ExampleNormProbe
 from lightning_foresight.probes.gradient_groups import Groups, parameter_groups, select_parameters
-from lightning_foresight.probes.gradient_split import signed_gradient_norms
+from lightning_foresight.probes.gradient_observer import GradientObserver
 from lightning_foresight.probes.gradient_windows import MicroBatch
-from lightning_foresight.probes.gradients import GradientNormProbe, GradientNorms
-from lightning_foresight.probes.isolation import preserved_random_state
 from lightning_foresight.probes.layers import LayerSpec
 from lightning_foresight.probes.samples import batch_length
 from lightning_foresight.schedule import Every, schedule_unit
@@ -30,14 +32,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pytorch_lightning import LightningModule, Trainer
     from torch.optim import Optimizer
-
-METHODS = ("auto", "micro_batches", "split", "per_example")
-# Their gradients are sharded or partitioned before any parameter hook could see them.
-UNSUPPORTED_STRATEGIES = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
-# A backward pass costs about two forward passes: the share of a step that one more of them takes.
-BACKWARD_SHARE = 2 / 3
-# Below so many elements a parameter, calling its hook costs as much as computing its gradient: look less often.
-SMALL_PARAMETER, PERIOD_OF_SMALL = 2**14, 4
 
 
 class GradientNoiseScaleCallback(ForesightCallback):
@@ -151,45 +145,26 @@ class GradientNoiseScaleCallback(ForesightCallback):
         self._pace = Every(1, "steps")
         self._streams: list[NoiseStream] = []
         self._parameters: list[nn.Parameter] = []
-        self._probe: GradientNormProbe | None = None
-        self._generator = torch.Generator()
+        self._observer: GradientObserver | None = None
         self._restored: list[dict[str, Any]] = []
         self._batch: tuple[Any, int] = (None, -1)  # with its index
-        self._split: GradientNorms | None = None
-        self._examples: ExampleNormProbe | None = None
         self._last_count = 1  # micro-batches of the last optimizer step, for manual optimization
 
     # ---- before training ----
 
     def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set up one window and one metric for each optimizer, and choose the method."""
-        self._refuse(trainer)
+        check_run(self.name, trainer, self.method)
         named = select_parameters(pl_module, self.layers, owner=self.name)
-        position = {name: index for index, name in enumerate(named)}
         groups = parameter_groups(pl_module, named, self.groups, trainer.optimizers, owner=self.name)
-        places = {group: [position[name] for name in names] for group, names in groups.items()}
-        device = pl_module.device
         self._parameters = list(named.values())
-        self._probe = GradientNormProbe(self._parameters)
-        self._examples = ExampleNormProbe(pl_module, self._parameters) if self.method == "per_example" else None
-        self._generator = torch.Generator(device)
         if self._streams:  # the same callback goes on in another fit
             self._restored = self._restored or [stream.state() for stream in self._streams]
         self._last_count = 1
-        self.method_in_use = None
-        several = len(trainer.optimizers) > 1
-        self._streams = [
-            NoiseStream(
-                optimizer,
-                self._parameters,
-                places,
-                suffix=f"/optimizer_{number}" if several else "",
-                device=device,
-                decay=self.decay,
-                level=self.confidence,
-            )
-            for number, optimizer in enumerate(trainer.optimizers)
-        ]
+        self.method_in_use, self._observer = None, None
+        self._streams = make_streams(
+            trainer.optimizers, named, groups, device=pl_module.device, decay=self.decay, level=self.confidence
+        )
         if not any(stream.window.members for stream in self._streams):
             fail(self.name, "layers", self.layers, "no optimizer updates the parameters of these layers.")
         previous, self._restored = self._restored, []
@@ -197,50 +172,19 @@ class GradientNoiseScaleCallback(ForesightCallback):
             stream.load_state(state)
         self._choose(trainer)
 
-    def _refuse(self, trainer: Trainer) -> None:
-        strategy = type(trainer.strategy).__name__
-        if all(type(optimizer).__name__ == "_MockOptimizer" for optimizer in trainer.optimizers):
-            raise ValueError(f"{self.name}: the run has no optimizer, so there are no gradients to measure.")
-        if any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in trainer.optimizers):
-            raise ValueError(
-                f"{self.name}: LBFGS evaluates the gradient several times a step, each time at other weights, so the "
-                "gradients of a step cannot be compared. Use it with another optimizer."
-            )
-        if strategy in UNSUPPORTED_STRATEGIES:
-            raise ValueError(
-                f"{self.name}: under {strategy} no hook sees the gradient of a single micro-batch. Use a single device "
-                "or DDPStrategy."
-            )
-        several = any(type(callback).__name__ == "GradientAccumulationScheduler" for callback in trainer.callbacks)  # type: ignore[attr-defined]
-        if self.method == "micro_batches" and not (several or self._has_micro_batches(trainer)):
-            fail(
-                self.name,
-                "method",
-                self.method,
-                "expected more than one micro-batch a step: accumulate_grad_batches of 2 or more, or several devices. "
-                'With one, use "split" or "auto".',
-            )
-
     def _choose(self, trainer: Trainer) -> None:
         chosen: str = self.method
         if chosen == "auto":
-            chosen = "micro_batches" if self._has_micro_batches(trainer) else "split"
+            chosen = "micro_batches" if has_micro_batches(trainer, chosen, self._last_count) else "split"
         if chosen == self.method_in_use:
             return
         self.method_in_use = chosen
-        small = sum(p.numel() for p in self._parameters) < SMALL_PARAMETER * len(self._parameters)
-        period = math.ceil(BACKWARD_SHARE / self.budget)
-        if chosen == "micro_batches":
-            period = PERIOD_OF_SMALL if small else 1
-        self._pace = Every(period, "steps")
-        when = f", one step in {period}" if self._paced else ""
+        if self._observer is not None:
+            self._observer.remove()
+        self._observer = make_observer(chosen, trainer.lightning_module, self._parameters)
+        self._pace = Every(default_period(chosen, self._parameters, self.budget), "steps")
+        when = f", one step in {self._pace.n}" if self._paced else ""
         rank_zero_info(f"{self.name}: measuring by method={chosen!r}{when}.")
-
-    def _has_micro_batches(self, trainer: Trainer) -> bool:
-        automatic = trainer.lightning_module.automatic_optimization
-        if not automatic and self.method == "micro_batches":
-            return True  # how many there will be is not known beforehand
-        return trainer.world_size * (trainer.accumulate_grad_batches if automatic else self._last_count) > 1
 
     # ---- during training ----
 
@@ -252,47 +196,29 @@ class GradientNoiseScaleCallback(ForesightCallback):
                 for stream in self._streams:
                     stream.refresh()
                 self._choose(trainer)
-        if self._examples is not None:
-            with self._leaving_the_run_alone(trainer):
-                if self._is_due(trainer):
-                    self._examples.attach(batch_length(batch))
+        with self._leaving_the_run_alone(trainer):
+            if self._observer is not None and self._is_due(trainer):
+                self._observer.before_forward(batch_length(batch))
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Listen to the gradients of this micro-batch, or split it, if the schedule says so."""
-        self._split = None
+        """Look at the backward pass of this micro-batch, if the schedule says so."""
         with self._leaving_the_run_alone(trainer):
             for stream in self._streams:
-                if stream.window.micro_batches and stream.window.was_zeroed():
-                    stream.window.micro_batches.clear()
-            if not self._is_due(trainer):
+                stream.window.restart_if_zeroed()
+            if self._observer is None or not self._is_due(trainer):
                 return
-            assert self._probe is not None
-            if self.method_in_use == "micro_batches":
-                self._probe.attach()  # hooks that only pass by would cost time, too
-                self._probe.listening = True
-            elif self._examples is not None:
-                self._examples.inspect(loss)
-            elif not any(micro.norms for stream in self._streams for micro in stream.window.micro_batches):
-                self._generator.manual_seed(self.seed + trainer.global_step)
-                with preserved_random_state():  # hooks and backward functions of the user may draw
-                    self._split = signed_gradient_norms(
-                        loss, batch_length(self._batch[0]), self._parameters, self._generator
-                    )
+            if not (self._observer.once_a_step and any(stream.window.has_seen for stream in self._streams)):
+                seed = self.seed + trainer.global_step
+                self._observer.before_backward(loss, batch_length(self._batch[0]), seed)
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put what this micro-batch showed into the windows of the optimizers whose parameters it reached."""
         with self._leaving_the_run_alone(trainer):
-            assert self._probe is not None
-            self._probe.listening = False
-            norms = self._probe.collect() or self._split
-            if self._examples is not None:
-                norms = self._examples.collect()
+            assert self._observer is not None
             batch, batch_idx = self._batch
-            assert self.method_in_use is not None
-            micro = MicroBatch(norms, batch_length(batch), batch_idx, self.method_in_use)
+            micro = MicroBatch(self._observer.collect(), batch_length(batch), batch_idx, self._observer.kind)
             for stream in self._streams:
-                if stream.window.reached_by(micro):
-                    stream.window.micro_batches.append(micro)
+                stream.window.add(micro)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Make one observation of the window's micro-batches; gradients are reduced, unscaled and not yet clipped."""
@@ -317,8 +243,8 @@ class GradientNoiseScaleCallback(ForesightCallback):
                 # The public get_scale() waits for the device.
                 scale=None if scaler is None else scaler._get_scale_async(),
             )
-        if self._pace.n > 1 and self._probe is not None:
-            self._probe.remove()
+        if self._observer is not None and self._pace.n > 1:
+            self._observer.remove()  # hooks that only pass by would cost time, too
         stream.add(observation, self._last_count, kind, several_ranks=trainer.world_size > 1)
 
     def on_train_batch_end(
@@ -384,10 +310,9 @@ class GradientNoiseScaleCallback(ForesightCallback):
 
     def release(self) -> None:
         """Remove the hooks."""
-        for probe in (self._probe, self._examples):
-            if probe is not None:
-                probe.remove()
-        self._batch, self._split = (None, -1), None
+        if self._observer is not None:
+            self._observer.remove()
+        self._batch = (None, -1)
         for stream in self._streams:
             stream.window.micro_batches.clear()
 

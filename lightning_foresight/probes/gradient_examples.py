@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,11 @@ from torch.utils.hooks import RemovableHandle
 from lightning_foresight.functional._trace import clean_name
 from lightning_foresight.functional.gradient_noise.ghost import BATCH_NORMS, SUPPORTED, Uses, record_uses
 from lightning_foresight.functional.gradient_noise.ghost_pass import count_uses
+from lightning_foresight.probes.gradient_observer import GradientObserver
 from lightning_foresight.probes.gradients import GradientNorms
 
 
-class ExampleNormProbe:
+class PerExampleObserver(GradientObserver):
     """Module hooks that turn layer inputs and output gradients into per-example norms during the run's own step.
 
     Args:
@@ -28,16 +29,18 @@ class ExampleNormProbe:
     Example:
         >>> import torch
         >>> from torch import nn
-        >>> from lightning_foresight.probes.gradient_examples import ExampleNormProbe
+        >>> from lightning_foresight.probes.gradient_examples import PerExampleObserver
         >>> layer = nn.Linear(1, 1, bias=False)
-        >>> probe = ExampleNormProbe(layer, [layer.weight])
-        >>> probe.attach(batch_size=2)
+        >>> observer = PerExampleObserver(layer, [layer.weight])
+        >>> observer.before_forward(batch_size=2)
         >>> loss = layer(torch.tensor([[1.0], [7.0]])).mean()
-        >>> probe.inspect(loss)
+        >>> observer.before_backward(loss, batch_size=2, seed=0)
         >>> loss.backward()
-        >>> probe.collect()  # root of (1 + 49) / 2
+        >>> observer.collect()  # root of (1 + 49) / 2
         GradientNorms(indices=(0,), norms=tensor([5.]))
     """
+
+    kind: ClassVar[str] = "per_example"
 
     def __init__(self, model: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
         self.model = model
@@ -49,8 +52,8 @@ class ExampleNormProbe:
         self._error: Exception | None = None
         self._handles: list[RemovableHandle] = []
 
-    def attach(self, batch_size: int) -> None:
-        """Hook the layers that outer products can measure, for the coming forward pass."""
+    def before_forward(self, batch_size: int) -> None:
+        """Hook the layers that outer products can measure."""
         self.remove()
         self._batch_size = batch_size
         measured = {id(parameter) for parameter in self.parameters}
@@ -66,8 +69,8 @@ class ExampleNormProbe:
             if type(module) in SUPPORTED:
                 self._handles.append(module.register_forward_hook(self._watch))
 
-    def inspect(self, loss: Tensor) -> None:
-        """Look through the graph of the loss for uses of parameters that no hook sees; its backward pass is next."""
+    def before_backward(self, loss: Tensor, batch_size: int, seed: int) -> None:
+        """Look through the graph of the loss for uses of parameters that no hook sees."""
         self._expected = dict(count_uses(loss))
         self._listening = True
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
+from lightning_foresight.probes.gradient_observer import GradientObserver
 from lightning_foresight.probes.gradients import GradientNormProbe, GradientNorms
+from lightning_foresight.probes.isolation import preserved_random_state
 
 # What autograd says when it cannot pass through a graph a second time, and what to do.
 OBSTACLES = {
@@ -157,3 +159,36 @@ def _replace(values: dict[int, Tensor]) -> Callable[[Iterable[Tensor]], tuple[Te
         return tuple(values.get(position, gradient) for position, gradient in enumerate(gradients))
 
     return hook
+
+
+class SplitObserver(GradientObserver):
+    """Sends signed gradients through the graph of the loss once more, just before its own backward pass.
+
+    Args:
+        parameters: The parameters to measure.
+        device: Where the loss lives.
+    """
+
+    kind: ClassVar[str] = "split"
+    once_a_step: ClassVar[bool] = True
+
+    def __init__(self, parameters: Sequence[nn.Parameter], device: torch.device) -> None:
+        self.parameters = parameters
+        self._generator = torch.Generator(device)
+        self._seen: GradientNorms | None = None
+
+    def before_backward(self, loss: Tensor, batch_size: int, seed: int) -> None:
+        """Draw the signs and measure."""
+        self._seen = None
+        self._generator.manual_seed(seed)
+        with preserved_random_state():  # hooks and backward functions of the user may draw
+            self._seen = signed_gradient_norms(loss, batch_size, self.parameters, self._generator)
+
+    def collect(self) -> GradientNorms | None:
+        """Return the norms of the signed gradients."""
+        seen, self._seen = self._seen, None
+        return seen
+
+    def remove(self) -> None:
+        """Forget what was seen; no hook outlives the pass."""
+        self._seen = None

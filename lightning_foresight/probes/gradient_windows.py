@@ -61,15 +61,24 @@ class GradientWindow:
         """Number of groups, the one of all parameters included."""
         return 1 + len(self.groups)
 
-    def was_zeroed(self) -> bool:
-        """Whether the gradients are gone, so that the next backward pass starts the window over."""
-        return all(self.parameters[member].grad is None for member in islice(self.members, 1))
+    @property
+    def has_seen(self) -> bool:
+        """Whether some micro-batch of the window was looked at."""
+        return any(micro.norms is not None for micro in self.micro_batches)
 
-    def reached_by(self, micro: MicroBatch) -> bool:
-        """Whether a backward pass that has just ended gave this window's parameters a gradient."""
-        if micro.norms is not None:
-            return not self.members.isdisjoint(micro.norms.indices)
-        return not self.was_zeroed()
+    def restart_if_zeroed(self) -> None:
+        """Begin anew if the gradients are gone without a step, so that the next backward pass is the first one."""
+        if self.micro_batches and self._was_zeroed():
+            self.micro_batches.clear()
+
+    def add(self, micro: MicroBatch) -> None:
+        """Take up what a backward pass that has just ended showed, if it reached this window's parameters."""
+        seen = micro.norms
+        if not (self._was_zeroed() if seen is None else self.members.isdisjoint(seen.indices)):
+            self.micro_batches.append(micro)
+
+    def _was_zeroed(self) -> bool:
+        return all(self.parameters[member].grad is None for member in islice(self.members, 1))
 
     def observe(self, *, divisor: float, scale: Tensor | None) -> Tensor | None:
         """Return the observation of the micro-batches so far, and begin a new window; call it before the step.
