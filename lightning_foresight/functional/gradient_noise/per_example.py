@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from lightning_foresight.functional._memory import chunk_length
 from lightning_foresight.functional.gradient_noise.ghost_pass import ghost_pass
 from lightning_foresight.functional.gradient_noise.moments import MeanMoments
 from lightning_foresight.functional.gradient_noise.noise_scale import NoiseScale, noise_scale_from_means
+from lightning_foresight.functional.gradient_noise.preconditioner import metric_roots
 
 LossFn = Callable[[Tensor, Tensor], Tensor]
 
@@ -135,7 +136,7 @@ def exact_noise_scale(
     _check("exact_noise_scale", model, inputs, targets, chunk_size, minimum=3)
     n = inputs.shape[0]
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    roots = _roots("exact_noise_scale", named, preconditioner)
+    roots = metric_roots("exact_noise_scale", named, preconditioner)
     only = None if roots is None else {id(named[name]) for name in roots}
 
     def wide_gradients() -> Iterator[dict[str, Tensor]]:
@@ -169,30 +170,6 @@ def exact_noise_scale(
         torch.full_like(trace_sigma, n),
     )
     return noise_scale_from_means(moments, level=level, dtype=_result_dtype(model), method="per-example gradients")
-
-
-def _roots(
-    owner: str, named: Mapping[str, nn.Parameter], preconditioner: Sequence[Tensor | None] | None
-) -> dict[str, Tensor] | None:
-    """Return the square roots of a preconditioner by parameter name: gradients times these have its squared norms."""
-    if preconditioner is None:
-        return None
-    shapes = [tuple(parameter.shape) for parameter in named.values()]
-    given = [None if scale is None else tuple(scale.shape) for scale in preconditioner]
-    if len(given) != len(shapes) or any(g not in (None, shape) for g, shape in zip(given, shapes, strict=True)):
-        raise ValueError(
-            f"{owner}(preconditioner): got shapes {given}; expected one tensor (or None) for each parameter that "
-            f"requires a gradient, of shapes {shapes}."
-        )
-    if not any(given):
-        raise ValueError(
-            f"{owner}(preconditioner): every entry is None. An optimizer has a second moment after its first step."
-        )
-    return {
-        name: scale.to(_wide(scale)).sqrt()
-        for name, scale in zip(named, preconditioner, strict=True)
-        if scale is not None
-    }
 
 
 def _result_dtype(model: nn.Module) -> torch.dtype:

@@ -135,3 +135,27 @@ def _sq_norm(gradient: Tensor, scale: Tensor) -> Tensor:
         gradient, scale = gradient.values(), scale[tuple(gradient.indices())]
     gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
     return (gradient * gradient * scale).sum()
+
+
+def metric_roots(
+    owner: str, named: Mapping[str, nn.Parameter], preconditioner: Sequence[Tensor | None] | None
+) -> dict[str, Tensor] | None:
+    """Return the square roots of a preconditioner by parameter name: gradients times these have its squared norms."""
+    if preconditioner is None:
+        return None
+    shapes = [tuple(parameter.shape) for parameter in named.values()]
+    given = [None if scale is None else tuple(scale.shape) for scale in preconditioner]
+    if len(given) != len(shapes) or any(g not in (None, shape) for g, shape in zip(given, shapes, strict=True)):
+        raise ValueError(
+            f"{owner}(preconditioner): got shapes {given}; expected one tensor (or None) for each parameter that "
+            f"requires a gradient, of shapes {shapes}."
+        )
+    if not any(given):
+        raise ValueError(
+            f"{owner}(preconditioner): every entry is None. An optimizer has a second moment after its first step."
+        )
+    return {
+        name: scale.to(torch.float32 if scale.device.type == "mps" else torch.float64).sqrt()
+        for name, scale in zip(named, preconditioner, strict=True)
+        if scale is not None
+    }
