@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from lightning_foresight.callbacks._lightning import Callback
 from lightning_foresight.callbacks._progress import Event, completed_epochs, completed_steps, logged_step
-from lightning_foresight.functional._checks import check_int, fail
+from lightning_foresight.functional._checks import check_bool, check_int, fail
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.history import History
 from lightning_foresight.loggers import write_figure, write_layout, write_rows
@@ -74,6 +74,8 @@ class ForesightCallback(Callback):
         if prefix is not None and (not isinstance(prefix, str) or not prefix.strip() or "/" in prefix):
             fail(self.name, "prefix", prefix, "expected a name without slashes: it is the first segment of all keys.")
         check_int(self.name, "seed", seed, minimum=0)
+        for argument, value in (("per_layer", per_layer), ("prog_bar", prog_bar), ("log_figures", log_figures)):
+            check_bool(self.name, argument, value)
         self.layers = layers
         self.prefix = prefix or self.default_prefix
         self.per_layer = per_layer

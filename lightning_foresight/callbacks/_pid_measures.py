@@ -1,4 +1,4 @@
-"""Values of one layer from its codes: averages over sets of sources, resampling, and the null."""
+"""Values of one layer: averages over sets of sources, resampling, and the null."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from lightning_foresight.callbacks._pid_codes import LayerStates
+from lightning_foresight.callbacks._pid_plans import Plan
 from lightning_foresight.functional.discrete_entropy import discrete_entropy
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.partial_information import (
@@ -15,74 +17,101 @@ from lightning_foresight.functional.partial_information import (
     representational_complexity,
     shannon_invariants,
 )
-from lightning_foresight.functional.partial_information._row_ids import group_sum, relabel, row_ids
+from lightning_foresight.functional.partial_information._row_ids import MAX_EXACT_COLUMNS, group_sum, relabel, row_ids
 from lightning_foresight.metrics.joint_table import JointTable
 
 
-def mutual_information_of(table: JointRows, correction: str) -> Tensor:
-    """I(S;T) in bits, with a bias correction of each entropy."""
-    counts = [table.weights, *(group_sum(*groups, table.weights) for groups in _groups(table))]
-    joint, sources, target = (discrete_entropy(one, correction).value for one in counts)
-    return sources + target - joint
+def measure_layer(
+    states: LayerStates,
+    target: Tensor,
+    plans: list[Plan],
+    correction: str,
+    bootstrap: int = 0,
+    generator: torch.Generator | None = None,
+) -> dict[str, Estimate]:
+    """Mean over sets of sources, with the standard error of that mean or the spread over resampled rows.
+
+    Values that are no numbers are left out: a ratio of no information, in some sets or in all of them.
+    """
+    values = {
+        key: known for key, row in _values(states, target, plans, correction).items() if len(known := _known(row))
+    }
+    if bootstrap:
+        again: dict[str, list[Tensor]] = {key: [] for key in values}
+        for _ in range(bootstrap):
+            draw = torch.randint(len(target), target.shape, generator=generator, device=target.device)
+            resampled = _values(states, target, plans, correction, draw)
+            for key, means in again.items():
+                means.append(_known(resampled[key]).mean())
+        errors = {key: _spread(torch.stack(means)) for key, means in again.items()}
+    else:
+        # Of a single set there is no spread to judge by.
+        errors = {key: _spread(row) / math.sqrt(len(row)) for key, row in values.items()}
+    return {
+        key: make_estimate(row.mean(), std_error=errors[key], num_samples=states.num_samples, method="plug-in")
+        for key, row in values.items()
+    }
 
 
-def _groups(table: JointRows) -> Iterable[tuple[Tensor, int]]:
-    return row_ids(table.sources), relabel(table.target)
+def _values(
+    states: LayerStates, target: Tensor, plans: list[Plan], correction: str, draw: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Values by key, one for each set of sources."""
+    tables: dict[str, list[JointRows]] = {}
+    values: dict[str, Tensor] = {}
+    for measure, sets in plans:
+        if str(sets) not in tables:
+            tables[str(sets)] = [states.table(groups, target, draw) for groups in sets]
+        rows = [_values_of(table, measure, correction) for table in tables[str(sets)]]
+        values |= {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+    return values
 
 
-def values_of(table: JointRows, measure: str | JointTable, correction: str) -> dict[str, Tensor]:
+def _values_of(table: JointRows, measure: str | JointTable, correction: str) -> dict[str, Tensor]:
     """Values of one measure on one table, by key."""
     if isinstance(measure, JointTable):  # first, as a metric compared with a string is a metric, and true
         return {type(measure).__name__: _computed(measure, table)}
     if measure == "complexity":
-        return {"complexity": representational_complexity(table).value}
-    invariants = shannon_invariants(table)
-    return {
-        "mi": mutual_information_of(table, correction),
-        "redundancy": invariants.redundancy,
-        "vulnerability": invariants.vulnerability,
-        "saturation": invariants.saturation.clamp(max=1),
-    }
+        complexity = representational_complexity(table)
+        return {"complexity": complexity.value, **_counted(table, "complexity_saturation", complexity.saturation)}
+    if measure == "invariants":
+        narrow = table.num_sources <= MAX_EXACT_COLUMNS
+        invariants = shannon_invariants(table, correction=correction if narrow else "none")
+        return {"redundancy": invariants.redundancy, "vulnerability": invariants.vulnerability}
+    joint, sources, known = (_entropy(groups, correction) for groups in _groups(table))
+    saturation = discrete_entropy(table.weights).saturation
+    return {"mi": sources + known - joint, **_counted(table, "saturation", saturation)}
 
 
-def averaged(
-    tables: list[JointRows], measure: str | JointTable, correction: str, bootstrap: int, generator: torch.Generator
-) -> dict[str, Estimate]:
-    """Mean over tables with the standard error of that mean, or with the spread over resamples."""
-    values = _stacked(values_of(table, measure, correction) for table in tables)
-    if bootstrap:
-        means = [
-            {key: value.mean(0) for key, value in again.items()}
-            for _ in range(bootstrap)
-            for again in [_stacked(values_of(_resampled(table, generator), measure, correction) for table in tables)]
-        ]
-        errors = {key: spread.std(0) for key, spread in _stacked(means).items()}
-    else:
-        # Of a single table there is no spread to judge by: the standard deviation of one value is NaN.
-        errors = {key: _std(value) / math.sqrt(len(value)) for key, value in values.items()}
-    samples = int(tables[0].weights.sum())
-    return {
-        key: make_estimate(value.mean(0), std_error=errors[key], num_samples=samples, method="plug-in")
-        for key, value in values.items()
-    }
+def _groups(table: JointRows) -> Iterable[Tensor]:
+    """Weights of the joint states, of those of the sources, and of the target values."""
+    yield table.weights
+    for ids, size in (row_ids(table.sources), relabel(table.target)):
+        yield group_sum(ids, size, table.weights)
 
 
-def _stacked(values: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
-    rows = list(values)
-    return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+def _entropy(weights: Tensor, correction: str) -> Tensor:
+    return discrete_entropy(weights, correction).value
 
 
-def _std(values: Tensor) -> Tensor:
-    return values.std(0) if len(values) > 1 else torch.full_like(values[0], math.nan)
+def _counted(table: JointRows, key: str, saturation: Tensor) -> dict[str, Tensor]:
+    """Return a saturation of counts; probabilities tell no number of samples."""
+    return {key: saturation} if table.is_counted else {}
 
 
-def _resampled(table: JointRows, generator: torch.Generator) -> JointRows:
-    total = int(table.weights.sum())
-    drawn = torch.multinomial(table.weights.double(), total, replacement=True, generator=generator)
-    return JointRows(table.rows, torch.bincount(drawn, minlength=len(table.rows)))
+def _known(values: Tensor) -> Tensor:
+    return values[~values.isnan()]
+
+
+def _spread(values: Tensor) -> Tensor:
+    values = _known(values)
+    return values.std(0) if len(values) > 1 else values.new_tensor(math.nan)
 
 
 def _computed(metric: JointTable, table: JointRows) -> Tensor:
+    name = type(metric).__name__
+    if not table.is_counted:
+        raise TypeError(f"PIDCallback(measure={name}): a metric counts samples, and noisy bins have probabilities.")
     metric.reset()
     metric = metric.to(table.rows.device)
     metric.update(*(part.repeat_interleave(table.weights, 0) for part in (table.sources, table.target)))
@@ -92,7 +121,7 @@ def _computed(metric: JointTable, table: JointRows) -> Tensor:
     value = result.value if isinstance(result, Estimate) else result
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise TypeError(
-            f"PIDCallback(measure={type(metric).__name__}): compute() returned {type(value).__name__}; expected an "
+            f"PIDCallback(measure={name}): compute() returned {type(value).__name__}; expected an "
             "Estimate or a tensor of one value. Subclass the metric and return the number to log."
         )
     return value.reshape(())

@@ -12,7 +12,7 @@ import torch
 
 from lightning_foresight.callbacks._lightning import Callback
 from lightning_foresight.callbacks._progress import completed_epochs
-from lightning_foresight.functional._checks import fail
+from lightning_foresight.functional._checks import check_bool, fail
 from lightning_foresight.schedule import schedule_unit
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class LogCheckpoint(Callback):
         start: Save before training, too.
 
     Raises:
+        TypeError: If ``dirpath`` is no path, or ``start`` neither True nor False.
         ValueError: If not exactly one of ``schedule`` and ``epochs`` is given, or an epoch is not positive.
 
     Example:
@@ -50,12 +51,20 @@ class LogCheckpoint(Callback):
         start: bool = True,
     ) -> None:
         super().__init__()
+        if not isinstance(dirpath, (str, Path)):
+            fail("LogCheckpoint", "dirpath", dirpath, "expected the path of a folder.", TypeError)
         if (schedule is None) == (epochs is None):
             fail("LogCheckpoint", "schedule", schedule, "expected exactly one of schedule= and epochs=.")
         if schedule is not None and not callable(schedule):
             fail("LogCheckpoint", "schedule", schedule, "expected LogSchedule(...) or a function of a count.")
-        if epochs is not None and not all(epoch > 0 for epoch in epochs):
-            fail("LogCheckpoint", "epochs", epochs, "expected positive numbers; start=True saves epoch 0.")
+        if epochs is not None and not _are_positive(epochs):
+            fail(
+                "LogCheckpoint",
+                "epochs",
+                epochs,
+                "expected positive numbers, as (0.1, 1, 10); start=True saves epoch 0.",
+            )
+        check_bool("LogCheckpoint", "start", start)
         self.dirpath = Path(dirpath)
         self.schedule = schedule
         self.epochs = sorted(epochs or ())
@@ -141,3 +150,11 @@ class LogCheckpoint(Callback):
         path = self.dirpath / f"epoch={epoch:012.5f}.ckpt"
         trainer.save_checkpoint(path)
         self.saved.append(path)
+
+
+def _are_positive(epochs: Any) -> bool:
+    return (
+        isinstance(epochs, Sequence)
+        and len(epochs) > 0
+        and all(isinstance(epoch, (int, float)) and not isinstance(epoch, bool) and epoch > 0 for epoch in epochs)
+    )

@@ -10,15 +10,10 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
-from lightning_foresight.callbacks._pid_measures import averaged, mutual_information_of
-from lightning_foresight.callbacks._pid_sources import (
-    Codes,
-    SourceRule,
-    check_sources,
-    codes_of,
-    source_sets,
-    table_of,
-)
+from lightning_foresight.callbacks._pid_codes import LayerStates, Limits, Quantizer, check_quantizer, is_noisy
+from lightning_foresight.callbacks._pid_measures import measure_layer
+from lightning_foresight.callbacks._pid_plans import Plan, plans_of
+from lightning_foresight.callbacks._pid_sources import SourceRule, check_sources
 from lightning_foresight.callbacks._plane_samples import (
     PlaneSamples,
     TargetRule,
@@ -27,11 +22,10 @@ from lightning_foresight.callbacks._plane_samples import (
     has_output,
     reached_layers,
 )
-from lightning_foresight.functional._checks import check_choice, check_int, fail
+from lightning_foresight.functional._checks import check_bool, check_choice, check_int, fail
 from lightning_foresight.functional._trace import first_tensor
 from lightning_foresight.functional.discrete_entropy import CORRECTIONS
 from lightning_foresight.functional.estimate import Estimate
-from lightning_foresight.functional.partial_information import JointRows
 from lightning_foresight.metrics.joint_table import JointTable
 from lightning_foresight.probes.activations import REDUCTIONS, capture_activations
 from lightning_foresight.probes.isolation import undisturbed
@@ -41,13 +35,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pytorch_lightning import LightningModule, Trainer
 
-_KEYS = {"complexity": ("complexity",), "invariants": ("mi", "redundancy", "vulnerability")}
+_KEYS = {"complexity": ("complexity",), "invariants": ("redundancy", "vulnerability")}
 _FIGURES = {
     "complexity": "representational complexity C",
     "redundancy": "degree of redundancy r",
     "vulnerability": "degree of vulnerability v",
+    "mi": "I(S;T) in bits",
 }
-_FEW = 6  # sources that the lattice can take
 _WARN_SATURATION = 0.5
 
 
@@ -56,33 +50,43 @@ class PIDCallback(ForesightCallback):
 
     Activations are quantised and counted; everything is the plug-in value on these samples. Its bias is the pitfall of
     this field: look at ``saturation`` first (above 0.5 the callback warns: nearly every sample is a state of its own,
-    and vulnerability tends to 0 whatever the layer does) and at ``mi_null`` second, which is what the same samples read
-    with shuffled labels, where the truth is 0.
+    and vulnerability tends to 0 whatever the layer does) and at the nulls second, which are what the same samples read
+    with shuffled labels, where there is nothing to know. Figures draw them as dashed lines.
 
     Logged metrics:
+        - ``pid/<layer>/mi``: I(S;T) in bits.
         - ``pid/<layer>/complexity``: representational complexity C (shared exclusions), 1 to the number of sources.
-        - ``pid/<layer>/mi`` and ``pid/<layer>/mi_null``: I(S;T) in bits, and with shuffled labels.
         - ``pid/<layer>/redundancy`` and ``pid/<layer>/vulnerability``: Shannon invariants r and v.
-        - ``pid/<layer>/saturation``: H(S,T) over log2 of the number of samples, in [0, 1].
+        - ``pid/<layer>/mi_null`` and ``pid/<layer>/complexity_null``: the same with shuffled labels.
+        - ``pid/<layer>/saturation``: H(S,T) over log2 of the number of samples, in [0, 1];
+          ``pid/<layer>/complexity_saturation`` where the complexity has other sources than the rest.
         - ``pid/<layer>/<name of a metric>`` for metrics of your own.
-        - figures ``pid/complexity``, ``pid/redundancy``, ``pid/vulnerability``.
+        - figures ``pid/complexity``, ``pid/redundancy``, ``pid/vulnerability``, ``pid/mi``.
 
     With several sets of sources (``"random:26x5"``) a value is their mean, with the standard error of that mean; with
-    ``bootstrap`` its error is that of resampled rows.
+    ``bootstrap`` its error is that of resampled samples; for a band over seeds see
+    :class:`~lightning_foresight.ensemble.SeedEnsemble`.
 
     Args:
         measure: ``"complexity"``, ``"invariants"``, a :class:`~lightning_foresight.metrics.JointTable` metric, or a
-            sequence of them.
+            sequence of them. The mutual information and its null come with any of them.
         sources: What a source is: ``"neurons"``; ``"groups:5"``, neighbouring neurons in 5 groups; groups of one's own,
             ``[(0, 1), (2, 3)]``; ``"random:26x5"``, 26 random sets of 5 neurons; or ``"auto"``: all neurons of layers
             of up to 6, and for wider ones ``"random:10x5"`` for the complexity and all neurons for the rest.
         target: ``"label"``, ``"prediction"`` (largest output), ``"input"`` (which sample it is), or a function from a
             batch to integer labels.
-        quantizer: Number of levels, between the limits of the layer's activation function, else of its data; a
-            :class:`~lightning_foresight.training.QuantizeActivations`; or a function from activations to codes.
-        correction: Bias correction of ``mi`` and ``mi_null``, a name that
-            :func:`~lightning_foresight.functional.discrete_entropy` knows.
-        null: Measure ``mi_null``.
+        quantizer: Number of levels, or ``"center:8"``: the nearest of 8 levels, two of them on the limits;
+            ``"stochastic:8"``: one of the two next levels at random, so that the mean is kept; ``"bins:30"``: 30 bins
+            of equal width between the limits; ``"noisy:8x0.1"``: bins for neurons with Gaussian noise of standard
+            deviation 0.1, see :func:`~lightning_foresight.functional.noisy_table`; a
+            :class:`~lightning_foresight.training.QuantizeActivations`; or a function from activations to codes. A
+            layer that is a ``QuantizeActivations`` keeps its own levels.
+        limits: Where the levels or bins lie: ``"activation"``, the range of the layer's activation function where it
+            has one, else that of its data; ``"data"``; or a pair ``(low, high)``.
+        correction: Bias correction of the entropies in ``mi``, ``mi_null`` and, for up to 64 sources, in redundancy
+            and vulnerability, a name that :func:`~lightning_foresight.functional.discrete_entropy` knows. Shared
+            exclusions are logarithms of unions and no entropies: the complexity has no correction, only its null.
+        null: Measure the nulls.
         bootstrap: Number of resamples for error bars; 0 for none.
         dataloader: Where the samples come from: ``"val"`` (training data where there is no validation loader),
             ``"train"``, a DataLoader, or tensors ``(inputs, targets)``.
@@ -99,7 +103,9 @@ class PIDCallback(ForesightCallback):
         seed: See :class:`ForesightCallback`.
 
     Raises:
-        ValueError: For an unknown measure, rule of sources, target, correction or layer, or fewer than two samples.
+        TypeError: If a switch is neither True nor False.
+        ValueError: For an unknown measure, rule of sources, target, quantizer, correction or layer, sources that no
+            layer has, or fewer than two samples.
 
     Example:
         >>> from lightning_foresight.callbacks import PIDCallback
@@ -115,7 +121,8 @@ class PIDCallback(ForesightCallback):
         measure: str | JointTable | Sequence[str | JointTable] = ("complexity", "invariants"),
         sources: SourceRule = "auto",
         target: Literal["label", "prediction", "input"] | TargetRule = "label",
-        quantizer: Codes = 8,
+        quantizer: Quantizer = 8,
+        limits: Limits = "activation",
         correction: str = "none",
         null: bool = True,
         bootstrap: int = 0,
@@ -143,26 +150,32 @@ class PIDCallback(ForesightCallback):
             log_figures=log_figures,
             seed=seed,
         )
-        measures = [measure] if isinstance(measure, (str, JointTable)) else list(measure)
+        measures = [measure] if isinstance(measure, (str, JointTable)) else measure
+        if not isinstance(measures, Sequence) or not measures:
+            fail(self.name, "measure", measure, "expected 'complexity', 'invariants', a JointTable metric, or several.")
         for one in measures:
             if not isinstance(one, JointTable):
                 check_choice(self.name, "measure", one, _KEYS)
-        if sources != "auto":
+        if not isinstance(sources, str) or sources != "auto":
             check_sources(self.name, sources)
         if not callable(target):
             check_choice(self.name, "target", target, ("label", "prediction", "input"))
-        if not callable(quantizer):
-            check_int(self.name, "quantizer", quantizer, 2)
+        check_quantizer(self.name, quantizer, limits)
         check_choice(self.name, "correction", correction, CORRECTIONS)
+        if correction != "none" and is_noisy(quantizer):
+            fail(self.name, "correction", correction, "noisy bins hold probabilities, and a bias is that of counts.")
+        check_bool(self.name, "null", null)
         check_int(self.name, "bootstrap", bootstrap, 0)
+        if bootstrap == 1:
+            fail(self.name, "bootstrap", bootstrap, "expected 0 for none, or at least 2 resamples to see a spread.")
         check_int(self.name, "num_samples", num_samples, 2)
         if not callable(reduce):
             check_choice(self.name, "reduce", reduce, REDUCTIONS)
-        self.measures = measures
-        self._has_invariants = any(isinstance(one, str) and one == "invariants" for one in measures)
+        self.measures = list(measures)
         self.sources = sources
         self.target = target
         self.quantizer = quantizer
+        self.limits = limits
         self.correction = correction
         self.null = null
         self.bootstrap = bootstrap
@@ -191,6 +204,11 @@ class PIDCallback(ForesightCallback):
                 lambda: self.run_model(pl_module, self._samples.batches[0]),
                 self.name,
             )
+            first = capture_activations(
+                self._modules, self._samples.batches[:1], lambda batch: self.run_model(pl_module, batch), self.reduce
+            )
+        for layer, activation in first.items():
+            self._plans_of(layer, activation.shape[1])
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
         """Run the model on the samples, count the codes of every layer, and decompose."""
@@ -205,15 +223,13 @@ class PIDCallback(ForesightCallback):
         target = self._target(outputs)
         measured: dict[str | Sequence[str], Estimate | Tensor] = {}
         for layer, activation in captured.items():
-            module = self._modules[layer.split(":")[0]]
-            codes = codes_of(activation.float(), module, self.quantizer)
-            for key, value in self._decompose(layer, codes, target).items():
+            for key, value in self._decompose(layer, activation.float(), target.to(activation.device)).items():
                 measured[f"{layer}/{key}"] = value
         return measured
 
     def bands(self) -> Sequence[str]:
         """Values with an error bar: all of them with a bootstrap, else those of random sets."""
-        keys = [key for measure in self.measures if isinstance(measure, str) for key in _KEYS[measure]]
+        keys = ["mi", *(key for measure in self.measures if isinstance(measure, str) for key in _KEYS[measure])]
         return [f"{layer}/{key}" for layer in self._modules for key in keys] if self.bootstrap else []
 
     def figures(self) -> Mapping[str, Figure]:
@@ -224,8 +240,9 @@ class PIDCallback(ForesightCallback):
         keys = self.history.keys()
         for measure, label in _FIGURES.items():
             lines = {key.split("/")[1]: self.history[key] for key in keys if key.endswith(f"/{measure}")}
+            nulls = {key.split("/")[1]: self.history[key] for key in keys if key.endswith(f"/{measure}_null")}
             if lines:
-                figures[measure] = curves(lines, ylabel=label)
+                figures[measure] = curves(lines, ylabel=label, nulls=nulls)
         return figures
 
     def release(self) -> None:
@@ -240,41 +257,36 @@ class PIDCallback(ForesightCallback):
             return torch.arange(len(self._samples.shuffle), device=self._samples.shuffle.device)
         return next(iter(self._samples.labels.values()))
 
-    def _decompose(self, layer: str, codes: Tensor, target: Tensor) -> dict[str, Estimate | Tensor]:
-        target = target.to(codes.device)
-        width = codes.shape[1]
-        auto = self.sources == "auto"
-        rule = "neurons" if auto else self.sources
-        narrow = rule if not auto or width <= _FEW else "random:10x5"
-        generator = torch.Generator(codes.device).manual_seed(self.seed)
-        found: dict[str, Estimate | Tensor] = {}
-        tables: dict[str, list[JointRows]] = {}
-        for measure in self.measures:
-            sources = narrow if isinstance(measure, str) and measure == "complexity" else rule
-            if str(sources) not in tables:
-                sets = source_sets(self.name, sources, width, self.seed)
-                tables[str(sources)] = [table_of(codes, groups, target) for groups in sets]
-            values = averaged(tables[str(sources)], measure, self.correction, self.bootstrap, generator)
-            # Without information a ratio is no number: the layer has no complexity then, rather than a failed one.
-            found |= {key: value for key, value in values.items() if not bool(value.value.isnan())}
-        if self._has_invariants and self.null:
+    def _plans_of(self, layer: str, width: int) -> list[Plan]:
+        return plans_of(self.name, self.measures, self.sources, layer, width, is_noisy(self.quantizer), self.seed)
+
+    def _decompose(self, layer: str, activation: Tensor, target: Tensor) -> dict[str, Estimate | Tensor]:
+        generator = torch.Generator(activation.device).manual_seed(self.seed)
+        module = self._modules[layer.split(":")[0]]
+        states = LayerStates(activation, module, self.quantizer, self.limits, generator)
+        plans = self._plans_of(layer, states.width)
+        values = measure_layer(states, target, plans, self.correction, self.bootstrap, generator)
+        same = all(plan.sets == plans[0].sets for plan in plans)
+        found: dict[str, Estimate | Tensor] = {
+            key: value for key, value in values.items() if not (same and key == "complexity_saturation")
+        }
+        if self.null:
             shuffled = target[self._samples.shuffle.to(target.device)]
-            sets = source_sets(self.name, rule, width, self.seed)
-            null = [mutual_information_of(table_of(codes, groups, shuffled), self.correction) for groups in sets]
-            # A number to compare with, not an estimate of anything: it has no interval of its own.
-            found["mi_null"] = torch.stack(null).mean()
-        self._warn_of_saturation(layer, found.get("saturation"))
+            nulls = [plan for plan in plans if isinstance(plan.measure, str) and plan.measure != "invariants"]
+            null = measure_layer(states, shuffled, nulls, self.correction)
+            # Numbers to compare with, not estimates of anything: they have no interval of their own.
+            found |= {f"{key}_null": null[key].value for key in ("mi", "complexity") if key in null and key in found}
+        for key in ("saturation", "complexity_saturation"):
+            if key in values:
+                self._warn_of_saturation(layer, float(values[key].value))
         return found
 
-    def _warn_of_saturation(self, layer: str, saturation: Estimate | Tensor | None) -> None:
-        if not isinstance(saturation, Estimate) or layer in self._warned:
-            return
-        value = float(saturation.value)
-        if value > _WARN_SATURATION:
+    def _warn_of_saturation(self, layer: str, saturation: float) -> None:
+        if saturation > _WARN_SATURATION and layer not in self._warned:
             self._warned.add(layer)
             rank_zero_warn(
-                f"{self.name}: layer {layer!r} has a saturation of {value:.2f}: its samples are nearly all states of "
-                "their own, so that the values say more about their number than about the layer. Take more samples "
+                f"{self.name}: layer {layer!r} has a saturation of {saturation:.2f}: its samples are nearly all states "
+                "of their own, so that the values say more about their number than about the layer. Take more samples "
                 "(num_samples=), fewer levels (quantizer=), or fewer sources (sources='random:10x3')."
             )
 

@@ -27,6 +27,12 @@ def check_int(owner: str, argument: str, value: Any, minimum: int) -> None:
         fail(owner, argument, value, f"expected an integer of at least {minimum}.")
 
 
+def check_bool(owner: str, argument: str, value: Any) -> None:
+    """Require True or False, as a string such as "no" would count as true."""
+    if not isinstance(value, bool):
+        fail(owner, argument, value, "expected True or False.", TypeError)
+
+
 def check_range(owner: str, argument: str, value: Any) -> tuple[float, float]:
     """Require a pair ``(low, high)`` of finite numbers with ``low < high``; return it as floats."""
     try:

@@ -13,13 +13,20 @@ if TYPE_CHECKING:
     from lightning_foresight.history import Row
 
 
-def curves(lines: Mapping[str, Sequence[Row]], *, ylabel: str, title: str = "") -> Figure:
+def curves(
+    lines: Mapping[str, Sequence[Row]],
+    *,
+    ylabel: str,
+    title: str = "",
+    nulls: Mapping[str, Sequence[Row]] | None = None,
+) -> Figure:
     """Draw rows of a history over epochs, a line a label, with a band where a row has an interval.
 
     Args:
         lines: Rows by label.
         ylabel: Label of the vertical axis, with the unit.
         title: Title of the figure.
+        nulls: What each line would be if there were nothing to measure, by label; dashed, in the line's colour.
 
     Example:
         >>> import torch
@@ -44,9 +51,14 @@ def curves(lines: Mapping[str, Sequence[Row]], *, ylabel: str, title: str = "") 
                 alpha=0.15,
                 linewidth=0,
             )
+        if nulls and label in nulls:
+            null = nulls[label]
+            axes.plot([row.epoch for row in null], [row.value for row in null], "--", color=style["color"])
+    if nulls:
+        axes.plot([], [], "--", color="grey", label="null: labels shuffled")
     axes.set_xlabel("epochs completed")
     axes.set_ylabel(ylabel)
     axes.set_title(title)
-    if len(lines) > 1:
+    if len(lines) > 1 or nulls:
         axes.legend(fontsize="small", framealpha=0.85)
     return figure

@@ -60,9 +60,20 @@ def test_weights_of_the_start_are_those_of_the_untrained_network(tmp_path):
     [
         ({}, "expected exactly one of schedule= and epochs="),
         ({"schedule": Every(1), "epochs": (1,)}, "expected exactly one of schedule= and epochs="),
+        ({"schedule": 5}, r"LogCheckpoint\(schedule=5\): expected LogSchedule"),
         ({"epochs": (0, 1)}, r"LogCheckpoint\(epochs=\(0, 1\)\): expected positive numbers"),
+        ({"epochs": 5}, r"LogCheckpoint\(epochs=5\): expected positive numbers, as \(0.1, 1, 10\)"),
+        ({"epochs": ()}, r"LogCheckpoint\(epochs=\(\)\): expected positive numbers"),
+        ({"epochs": ("1",)}, r"LogCheckpoint\(epochs=\('1',\)\): expected positive numbers"),
     ],
 )
 def test_mistakes_are_named(arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         LogCheckpoint(tmp_path, **arguments)
+
+
+def test_mistaken_types_are_named(tmp_path):
+    with pytest.raises(TypeError, match=r"LogCheckpoint\(dirpath=5\): expected the path of a folder"):
+        LogCheckpoint(5, epochs=(1,))
+    with pytest.raises(TypeError, match=r"LogCheckpoint\(start='no'\): expected True or False"):
+        LogCheckpoint(tmp_path, epochs=(1,), start="no")

@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 from lightning_foresight import PIDCallback
+from lightning_foresight.ensemble import SeedEnsemble
 from lightning_foresight.functional import (
     joint_table,
+    noisy_table,
     o_information,
     quantize,
     representational_complexity,
@@ -47,14 +49,85 @@ def test_values_are_those_of_the_functions_on_the_final_weights():
     assert f"pid/{OUTPUT}/mi_null" in last
 
 
-def test_null_is_the_information_about_shuffled_labels():
+def test_nulls_are_the_information_and_the_complexity_about_shuffled_labels():
     callback = PIDCallback(layers=OUTPUT, quantizer=3)
-    fit(callback)
+    trainer = fit(callback)
+    codes, labels = output_codes(trainer)
+    shuffled = labels[torch.randperm(NUM_SAMPLES, generator=torch.Generator().manual_seed(0))]
+    null = joint_table(codes, shuffled)
     last = callback.history.last()
+    expected = {
+        "mi": shannon_invariants(null).mutual_information,
+        "complexity": representational_complexity(null).value,
+    }
+    for key, value in expected.items():
+        row = last[f"pid/{OUTPUT}/{key}_null"]
+        assert row.value == pytest.approx(float(value), abs=1e-9)
+        assert row.kind == "plain"
     assert 0 < last[f"pid/{OUTPUT}/mi_null"].value < last[f"pid/{OUTPUT}/mi"].value
     without = PIDCallback(layers=OUTPUT, null=False)
     fit(without)
     assert not any("null" in key for key in without.history.keys())  # noqa: SIM118
+
+
+def test_information_its_null_and_saturation_come_with_any_measure():
+    callback = PIDCallback(layers=OUTPUT, measure="complexity", quantizer=3)
+    fit(callback, max_epochs=1)
+    keys = {key.removeprefix(f"pid/{OUTPUT}/") for key in callback.history.last()}
+    assert keys == {"mi", "mi_null", "complexity", "complexity_null", "saturation"}
+
+
+@pytest.mark.parametrize(
+    ("options", "codes"),
+    [
+        ({"quantizer": "center:3"}, lambda x: quantize(x, 3, limits=(-1, 1))),
+        ({"quantizer": "bins:3"}, lambda x: quantize(x, 3, limits=(-1, 1), mode="bins")),
+        ({"quantizer": "bins:3", "limits": "data"}, lambda x: quantize(x, 3, mode="bins")),
+        ({"quantizer": 3, "limits": (-0.5, 0.7)}, lambda x: quantize(x, 3, limits=(-0.5, 0.7))),
+        ({"quantizer": QuantizeActivations(3, (-1.2, 0.8))}, lambda x: quantize(x, 3, limits=(-1.2, 0.8))),
+        ({"quantizer": lambda x: (x > 0).long()}, lambda x: (x > 0).long()),
+        (
+            {"quantizer": "stochastic:3"},
+            lambda x: quantize(x, 3, limits=(-1, 1), mode="stochastic", generator=torch.Generator().manual_seed(0)),
+        ),
+    ],
+)
+def test_quantizers_are_levels_bins_modules_or_functions_between_stated_limits(options, codes):
+    callback = PIDCallback(layers="net.2", sources=[(0,), (1,), (2,)], null=False, **options)
+    trainer = fit(callback, max_epochs=1)
+    inputs, labels = tiny_data()[1].dataset.tensors
+    with torch.no_grad():
+        states = codes(trainer.model.eval().net[:3](inputs))
+    expected = shannon_invariants(joint_table(states[:, :3], labels))
+    last = callback.history.last()
+    assert last["pid/net.2/mi"].value == pytest.approx(float(expected.mutual_information), abs=1e-9)
+    assert last["pid/net.2/vulnerability"].value == pytest.approx(float(expected.vulnerability), abs=1e-9)
+
+
+def test_noisy_bins_are_measured_on_their_table_of_probabilities():
+    callback = PIDCallback(layers="net.2", sources=[(0, 1), (2,)], quantizer="noisy:4x0.2", bootstrap=3)
+    trainer = fit(callback, max_epochs=1)
+    inputs, labels = tiny_data()[1].dataset.tensors
+    with torch.no_grad():
+        hidden = trainer.model.eval().net[:3](inputs)
+    noisy = noisy_table(hidden[:, :3], labels, noise_std=0.2, num_bins=4, limits=(-1, 1))
+    merged = torch.stack([noisy.rows[:, 0] * 100 + noisy.rows[:, 1], noisy.rows[:, 2]], 1)
+    expected = shannon_invariants(joint_table(merged, noisy.target, weights=noisy.weights))
+    last = callback.history.last()
+    assert last["pid/net.2/redundancy"].value == pytest.approx(float(expected.redundancy), abs=1e-9)
+    row = last["pid/net.2/mi"]
+    assert row.value == pytest.approx(float(expected.mutual_information), abs=1e-9)
+    assert row.lower < row.value < row.upper
+    assert row.num_samples == NUM_SAMPLES
+    # Probabilities do not say how many samples they are of.
+    assert not any("saturation" in key for key in last)
+
+
+def test_noisy_bins_of_wide_layers_take_random_sets_for_every_measure():
+    callback = PIDCallback(layers="net.2", quantizer="noisy:2x0.4", num_samples=20)
+    fit(callback, max_epochs=1)
+    row = callback.history.last()["pid/net.2/redundancy"]
+    assert row.lower < row.value < row.upper
 
 
 @pytest.mark.parametrize("sources", ["neurons", "groups:2", [(0, 1), (4,)], "random:3x2"])
@@ -147,6 +220,19 @@ def test_correction_lowers_the_bias_of_the_information():
     assert corrected.history.last()[f"corrected/{key}"].value < plain.history.last()[f"pid/{key}"].value
 
 
+def test_correction_reaches_every_entropy_of_the_invariants():
+    callback = PIDCallback(layers=OUTPUT, quantizer=3, correction="chao_wang_jost")
+    trainer = fit(callback, max_epochs=1)
+    expected = shannon_invariants(joint_table(*output_codes(trainer)), correction="chao_wang_jost")
+    last = callback.history.last()
+    for key, value in {
+        "mi": expected.mutual_information,
+        "redundancy": expected.redundancy,
+        "vulnerability": expected.vulnerability,
+    }.items():
+        assert last[f"pid/{OUTPUT}/{key}"].value == pytest.approx(float(value), abs=1e-9)
+
+
 def corrected_with_prefix(callback: PIDCallback) -> PIDCallback:
     callback.prefix = "corrected"
     return callback
@@ -160,31 +246,103 @@ def test_saturation_above_one_half_warns_once_with_what_to_do():
     assert sum("saturation" in str(warning.message) for warning in caught) == 1
 
 
-def test_figures_show_every_layer():
+def test_saturation_of_the_sets_behind_the_complexity_is_logged_and_warned_of_too():
+    callback = PIDCallback(layers="net.2", measure=["complexity", "invariants"], quantizer=2, sources="auto")
+    fit(callback, max_epochs=1)
+    last = callback.history.last()
+    assert last["pid/net.2/complexity_saturation"].value < last["pid/net.2/saturation"].value
+
+
+def test_figures_show_every_layer_with_its_null():
     callback = PIDCallback()
     fit(callback, max_epochs=2)
-    labels = [text.get_text() for text in callback.plot().axes[0].get_legend().get_texts()]
-    assert labels == ["net.2", "net.5", "net.6"]
-    assert set(callback.figures()) == {"complexity", "redundancy", "vulnerability"}
+    axes = callback.plot().axes[0]
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["net.2", "net.5", "net.6", "null: labels shuffled"]
+    figures = callback.figures()
+    assert set(figures) == {"complexity", "redundancy", "vulnerability", "mi"}
+    for measure in ("complexity", "mi"):
+        dashed = [
+            line for line in figures[measure].axes[0].lines if line.get_linestyle() == "--" and len(line.get_xdata())
+        ]
+        drawn = [list(line.get_ydata()) for line in dashed]
+        nulls = [[row.value for row in callback.history[f"pid/{name}/{measure}_null"]] for name in labels[:3]]
+        assert drawn == nulls
+
+
+def test_a_band_over_seeds_comes_from_an_ensemble():
+    def run(seed):
+        callback = PIDCallback(layers=OUTPUT, quantizer=3, seed=seed)
+        torch.manual_seed(seed)
+        fit(callback, model=TinyModel(), max_epochs=1)
+        return [callback]
+
+    summary = SeedEnsemble(run, seeds=range(3)).fit().summary()
+    row = next(row for row in summary if row.key == f"pid/{OUTPUT}/complexity")
+    assert row.num_runs == 3
+    assert row.lower < row.center < row.upper
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"measure": "synergy"}, r"PIDCallback\(measure='synergy'\): expected one of 'complexity', 'invariants'"),
+        ({"measure": 5}, r"PIDCallback\(measure=5\): expected 'complexity', 'invariants', a JointTable metric"),
+        ({"measure": []}, r"PIDCallback\(measure=\[\]\): expected 'complexity'"),
+        ({"measure": [5]}, r"PIDCallback\(measure=5\): expected one of 'complexity', 'invariants'"),
+        ({"sources": 5}, r"PIDCallback\(sources=5\): expected 'auto', 'neurons', .*\[\(0, 1\), \(2, 3\)\]"),
+        ({"sources": (0, 99)}, r"PIDCallback\(sources=\(0, 99\)\): expected 'auto'"),
+        ({"sources": [(0, -1)]}, r"PIDCallback\(sources=\[\(0, -1\)\]\): expected 'auto'"),
+        ({"sources": []}, r"PIDCallback\(sources=\[\]\)"),
         ({"sources": "random:5"}, r"PIDCallback\(sources='random:5'\): expected 'auto', 'neurons'.*'random:26x5'"),
         ({"sources": "random:0x5"}, r"PIDCallback\(sources='random:0x5'\)"),
-        ({"sources": [(0,), ()]}, r"PIDCallback\(sources=.*expected groups of neurons"),
+        ({"sources": [(0,), ()]}, r"PIDCallback\(sources=.*expected .*groups of neurons"),
         ({"target": "labels"}, r"PIDCallback\(target='labels'\): expected one of 'label', 'prediction', 'input'"),
         ({"quantizer": 1}, r"PIDCallback\(quantizer=1\): expected an integer of at least 2"),
+        ({"quantizer": "bins:1"}, r"PIDCallback\(quantizer='bins:1'\): expected a number of levels, .*'bins:30'"),
+        ({"quantizer": "noisy:8"}, r"PIDCallback\(quantizer='noisy:8'\): .*'noisy:8x0.1'"),
+        ({"quantizer": "noisy:8x0.0"}, r"PIDCallback\(quantizer='noisy:8x0.0'\)"),
+        ({"limits": "layer"}, r"PIDCallback\(limits='layer'\): expected 'activation', 'data', or a pair"),
+        ({"limits": (1, 0)}, r"PIDCallback\(limits=\(1, 0\)\): expected a pair"),
         ({"correction": "magic"}, r"PIDCallback\(correction='magic'\): expected one of 'none'"),
+        ({"correction": "nsb", "quantizer": "noisy:8x0.1"}, r"PIDCallback\(correction='nsb'\): noisy bins hold prob"),
         ({"bootstrap": -1}, r"PIDCallback\(bootstrap=-1\)"),
+        ({"bootstrap": 1}, r"PIDCallback\(bootstrap=1\): expected 0 for none, or at least 2 resamples"),
         ({"num_samples": 1}, r"PIDCallback\(num_samples=1\)"),
     ],
 )
 def test_bad_arguments_are_refused_at_construction(options, message):
     with pytest.raises(ValueError, match=message):
         PIDCallback(**options)
+
+
+@pytest.mark.parametrize("argument", ["null", "per_layer", "prog_bar", "log_figures"])
+def test_switches_are_true_or_false(argument):
+    with pytest.raises(TypeError, match=rf"PIDCallback\({argument}='no'\): expected True or False"):
+        PIDCallback(**{argument: "no"})
+
+
+class WideModel(TinyModel):
+    def __init__(self):
+        super().__init__()
+        self.net[4] = nn.Linear(8, 20)
+        self.net[6] = nn.Linear(20, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sources": [(0,), (99,)]}, r"PIDCallback\(sources=\[\(0,\), \(99,\)\]\): layer 'net.5' has only 20 neurons"),
+        ({"sources": "groups:100"}, r"PIDCallback\(sources='groups:100'\): layer 'net.5' has only 20 neurons"),
+        (
+            {"sources": "neurons"},
+            r"PIDCallback\(sources='neurons'\): layer 'net.5' then has 20 sources, .*'random:26x5'",
+        ),
+    ],
+)
+def test_sources_that_a_layer_does_not_have_are_refused_before_training(options, message):
+    with pytest.raises(ValueError, match=message):
+        fit(PIDCallback(layers="net.5", **options), model=WideModel, max_epochs=1)
 
 
 def test_batches_without_labels_are_refused_before_training():

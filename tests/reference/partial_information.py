@@ -6,7 +6,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from itertools import chain, combinations
+from itertools import chain, combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -136,3 +136,26 @@ def broja_synergy_of_bits(table: JointRows) -> float:
 
     least = search(lambda first: search(lambda second: information((first, second)), 1), 0)
     return subset_information(table, [0, 1]) - least
+
+
+def noisy_cells(
+    x: list[list[float]], target: list[int], std: float, num_bins: int, limits: tuple[float, float]
+) -> dict[Row, float]:
+    """Probability of every cell of noisy bins, one sample, cell and neuron at a time."""
+    low, high = limits
+    width = (high - low) / num_bins
+    outside = math.ceil(3 * std / width)
+    inner = [low + width * k for k in range(1 - outside, num_bins + outside)]
+    edges = [-math.inf, *inner, math.inf]
+
+    def below(edge: float, centre: float) -> float:
+        return 0.5 * (1 + math.erf((edge - centre) / std / math.sqrt(2)))
+
+    cells: dict[Row, float] = defaultdict(float)
+    for row, label in zip(x, target, strict=True):
+        for cell in product(range(len(edges) - 1), repeat=len(row)):
+            p = 1.0
+            for bin_, centre in zip(cell, row, strict=True):
+                p *= below(edges[bin_ + 1], centre) - below(edges[bin_], centre)
+            cells[(*cell, label)] += p / len(x)
+    return cells

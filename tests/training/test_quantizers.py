@@ -25,6 +25,17 @@ def test_codes_stay_within_the_levels_and_keep_the_order(seed: int, levels: int,
     assert codes[x > 1].eq(levels - 1).all()
 
 
+@pytest.mark.parametrize("limits", [(0.0, 1.0), (-1.0, 1.0), (2.0, 5.0)])
+def test_bins_are_as_many_as_asked_for_and_start_at_the_lower_limit(limits: tuple[float, float]) -> None:
+    # floor(x / width), as published elsewhere, gives one bin more at the upper limit and knows no lower one.
+    low, high = limits
+    edges = torch.linspace(low, high, 5, dtype=torch.float64)
+    assert quantize(edges, 4, limits=limits, mode="bins").tolist() == [0, 1, 2, 3, 3]
+    inside = (edges[:-1] + edges[1:]) / 2
+    assert quantize(inside, 4, limits=limits, mode="bins").tolist() == [0, 1, 2, 3]
+    assert quantize(torch.tensor([low - 1, high + 1]), 4, limits=limits, mode="bins").tolist() == [0, 3]
+
+
 def test_center_gives_saturated_units_half_a_bin_and_bins_give_them_a_whole_one() -> None:
     x = torch.tensor([-1.0, -0.7, -0.6, 0.0, 1.0])
     # Three levels at -1, 0 and 1: the boundary is at -0.5; bins of width 2/3 end at -1/3.

@@ -12,6 +12,7 @@ from lightning_foresight.functional.partial_information.multivariate import (
     s_information,
     total_correlation,
 )
+from lightning_foresight.functional.partial_information.noisy_bins import noisy_table
 from lightning_foresight.functional.partial_information.quantize import quantize
 from lightning_foresight.functional.partial_information.reing import ReingResult, reing, subset_mutual_information
 from lightning_foresight.functional.partial_information.shannon_invariants import (
@@ -31,6 +32,7 @@ __all__ = [
     "dual_total_correlation",
     "information_by_degree",
     "joint_table",
+    "noisy_table",
     "o_information",
     "quantize",
     "reing",

@@ -11,13 +11,16 @@ from lightning_foresight.functional.partial_information._row_ids import MAX_EXAC
 _MAX_BYTE_ROWS = 255  # ones that a byte can count
 
 
-def column_entropies(columns: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def column_entropies(
+    columns: Tensor, target: Tensor, weights: Tensor, correction: str = "none"
+) -> tuple[Tensor, Tensor]:
     """Entropies of each column, ``(n,)``, and of each column with the target, ``(n,)``, in nats.
 
     Args:
         columns: Codes, ``(m, n)``.
         target: Codes, ``(m,)``.
         weights: Counts or probabilities, ``(m,)``; differentiable up to 64 columns.
+        correction: Correction of the bias, of counts of up to 64 columns.
     """
     wide = columns.shape[1] > MAX_EXACT_COLUMNS and not weights.requires_grad
     low, high = (0 if columns.dtype == torch.uint8 else int(columns.min()), int(columns.max())) if wide else (0, 0)
@@ -26,15 +29,16 @@ def column_entropies(columns: Tensor, target: Tensor, weights: Tensor) -> tuple[
         with_target = counts / counts.sum((0, 1))
         alone = with_target.sum(1)
         return -torch.special.xlogy(alone, alone).sum(0), -torch.special.xlogy(with_target, with_target).sum((0, 1))
-    p = weights / weights.sum()
+    p = weights / weights.sum() if correction == "none" else weights
     target, num_targets = relabel(target)
     pairs = []
     for column in columns.unbind(1):
         codes, levels = relabel(column)
-        alone = group_entropy(codes, levels, p)
-        pairs.append(torch.stack([alone, group_entropy(codes * num_targets + target, levels * num_targets, p)]))
-    alone, together = torch.stack(pairs, 1)
-    return alone, together
+        alone = group_entropy(codes, levels, p, correction)
+        together = group_entropy(codes * num_targets + target, levels * num_targets, p, correction)
+        pairs.append(torch.stack([alone, together]))
+    entropies = torch.stack(pairs, 1)
+    return entropies[0], entropies[1]
 
 
 def _byte_counts(columns: Tensor, low: int, levels: int, target: tuple[Tensor, int], weights: Tensor) -> Tensor:

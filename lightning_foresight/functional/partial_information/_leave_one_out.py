@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from lightning_foresight.functional._memory import chunks
+from lightning_foresight.functional.discrete_entropy import discrete_entropy
 from lightning_foresight.functional.partial_information._row_ids import (
     BLOCK,
     MAX_EXACT_COLUMNS,
@@ -18,9 +21,14 @@ from lightning_foresight.functional.partial_information._row_ids import (
 _ODD = 0x5851F42D4C957F2D
 
 
-def group_entropy(ids: Tensor, num_groups: int, p: Tensor) -> Tensor:
-    """Entropy in nats of the groups of rows with equal ids; differentiable in ``p``."""
+def group_entropy(ids: Tensor, num_groups: int, p: Tensor, correction: str = "none") -> Tensor:
+    """Entropy in nats of the groups of rows with equal ids; differentiable in ``p``.
+
+    With a ``correction`` of the bias, ``p`` are counts.
+    """
     grouped = group_sum(ids, num_groups, p)
+    if correction != "none":
+        return discrete_entropy(grouped[grouped > 0], correction, base=math.e).value
     return -torch.special.xlogy(grouped, grouped).sum()
 
 
@@ -39,23 +47,29 @@ class LeaveOneOut:
         else:
             self._sides = _sides(columns)
 
-    def entropies(self, p: Tensor, labels: tuple[Tensor, int] | None = None) -> tuple[Tensor, Tensor]:
+    def entropies(
+        self, p: Tensor, labels: tuple[Tensor, int] | None = None, correction: str = "none"
+    ) -> tuple[Tensor, Tensor]:
         """Joint entropy and those without one column, ``(n,)``, in nats.
 
         Args:
-            p: Probabilities of the rows, ``(m,)``.
+            p: Probabilities of the rows, ``(m,)``; their counts with a correction.
             labels: Numbers below a size that count as one more column, which is never left out.
+            correction: Correction of the bias, for up to 64 columns.
         """
         labels = labels or (torch.zeros(len(p), dtype=torch.long, device=p.device), 1)
-        return self._wide(p, labels[0]) if self.is_wide else self._narrow(p, *labels)
+        return self._wide(p, labels[0]) if self.is_wide else self._narrow(p, *labels, correction)
 
-    def _narrow(self, p: Tensor, labels: Tensor, num_labels: int) -> tuple[Tensor, Tensor]:
+    def _narrow(self, p: Tensor, labels: Tensor, num_labels: int, correction: str) -> tuple[Tensor, Tensor]:
         left, right = self._sides
+
+        def entropy(ids: Tensor) -> Tensor:
+            return group_entropy(*relabel(ids * num_labels + labels), p, correction)
+
         all_but = [
-            group_entropy(*relabel((before * size + after) * num_labels + labels), p)
-            for (before, _), (after, size) in zip(left[:-1], right[1:], strict=True)
+            entropy(before * size + after) for (before, _), (after, size) in zip(left[:-1], right[1:], strict=True)
         ]
-        return group_entropy(*relabel(left[-1][0] * num_labels + labels), p), torch.stack(all_but)
+        return entropy(left[-1][0]), torch.stack(all_but)
 
     def _wide(self, p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Take a column out of 64-bit fingerprints of rows; two rows share one by chance with probability near 2^-63.

@@ -85,8 +85,8 @@ def joint_table(
         ([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]], [1, 1, 1, 2])
     """
     sources = sources[:, None] if sources.ndim == 1 else sources
-    _check_codes("joint_table", "sources", sources, 2)
-    _check_codes("joint_table", "target", target, 1)
+    check_codes("joint_table", "sources", sources, 2)
+    check_codes("joint_table", "target", target, 1)
     check_same_length("joint_table", "sources", sources, "target", target)
     if weights is None:
         weights = torch.ones(len(target), dtype=torch.long, device=sources.device)
@@ -110,7 +110,7 @@ def check_table(owner: str, table: JointRows, min_sources: int = 1, max_sources:
             f"{owner}(table): got {got}; expected JointRows. Build it with joint_table(sources, target), or "
             "JointRows(rows, weights) from a distribution."
         )
-    _check_codes(owner, "table.rows", table.rows, 2)
+    check_codes(owner, "table.rows", table.rows, 2)
     check_same_length(owner, "table.rows", table.rows, "table.weights", table.weights)
     _check_weights(owner, table.weights)
     count = table.num_sources
@@ -122,7 +122,8 @@ def check_table(owner: str, table: JointRows, min_sources: int = 1, max_sources:
         )
 
 
-def _check_codes(owner: str, argument: str, codes: Tensor, ndim: int) -> None:
+def check_codes(owner: str, argument: str, codes: Tensor, ndim: int) -> None:
+    """Require integer codes, ``(samples,)`` or ``(samples, sources)``."""
     if codes.is_floating_point() or codes.is_complex():
         raise TypeError(
             f"{owner}({argument}): got {describe(codes)}; expected integer codes. Quantise activations first, for "

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._checks import check_base
+from lightning_foresight.functional._checks import check_base, check_choice, fail
+from lightning_foresight.functional.discrete_entropy import CORRECTIONS
 from lightning_foresight.functional.partial_information._column_entropies import column_entropies
 from lightning_foresight.functional.partial_information._leave_one_out import LeaveOneOut, group_entropy
-from lightning_foresight.functional.partial_information._row_ids import relabel
+from lightning_foresight.functional.partial_information._row_ids import MAX_EXACT_COLUMNS, relabel
 from lightning_foresight.functional.partial_information.joint_table import JointRows, check_table, float_dtype
 
 
@@ -46,7 +47,7 @@ class ShannonInvariantsResult(NamedTuple):
     saturation: Tensor
 
 
-def shannon_invariants(table: JointRows, *, base: float = 2) -> ShannonInvariantsResult:
+def shannon_invariants(table: JointRows, *, correction: str = "none", base: float = 2) -> ShannonInvariantsResult:
     r"""Degrees of redundancy and vulnerability, averages over the atoms that any decomposition agrees on.
 
     .. math:: r = \frac{\sum_i I(S_i;T)}{I(S;T)}, \qquad v = \frac{\sum_i I(S_i;T \mid S_{-i})}{I(S;T)}
@@ -59,6 +60,9 @@ def shannon_invariants(table: JointRows, *, base: float = 2) -> ShannonInvariant
     Args:
         table: Joint table with any number of sources. ``joint_table(..., dtype=torch.uint8)`` saves memory and time on
             wide layers.
+        correction: Correction of the bias of every entropy, a name that
+            :func:`~lightning_foresight.functional.discrete_entropy` knows; for counts of up to 64 sources.
+            Corrected degrees may leave the range of the true ones.
         base: Base of the logarithm; 2 gives bits.
 
     Returns:
@@ -66,7 +70,7 @@ def shannon_invariants(table: JointRows, *, base: float = 2) -> ShannonInvariant
 
     Raises:
         TypeError: If ``table`` is not a table.
-        ValueError: If its shapes or weights do not fit.
+        ValueError: If its shapes or weights do not fit, or the correction is not known or not possible.
 
     Source:
         Gutknecht, Ehrlich, Makkeh & Wibral 2025, "Shannon invariants: a scalable approach to information
@@ -82,16 +86,18 @@ def shannon_invariants(table: JointRows, *, base: float = 2) -> ShannonInvariant
     """
     check_table("shannon_invariants", table)
     check_base("shannon_invariants", base)
+    _check_correction(correction, table)
     weights = table.weights.to(float_dtype(table.weights.device))
     present = weights.detach() > 0
     rows, weights = (table.rows, weights) if bool(present.all()) else (table.rows[present], weights[present])
-    p, num_sources = weights / weights.sum(), table.num_sources
+    p, num_sources = weights / weights.sum() if correction == "none" else weights, table.num_sources
     target = relabel(rows[:, -1])
-    h_target = group_entropy(*target, p)
-    h_source, h_source_target = column_entropies(rows[:, :-1], rows[:, -1], weights)
+    h_target = group_entropy(*target, p, correction)
+    h_source, h_source_target = column_entropies(rows[:, :-1], rows[:, -1], weights, correction)
     leave_one_out = LeaveOneOut(rows[:, :-1])
-    h_all, h_all_but = leave_one_out.entropies(p)
-    h_joint, h_joint_but = leave_one_out.entropies(p, target)
+    h_all, h_all_but = leave_one_out.entropies(p, correction=correction)
+    h_joint, h_joint_but = leave_one_out.entropies(p, target, correction)
+    plug_in = h_joint if correction == "none" else leave_one_out.entropies(weights / weights.sum(), target)[0]
     information = h_all + h_target - h_joint
     per_source = h_source + h_target - h_source_target
     all_but = h_all_but + h_target - h_joint_but
@@ -112,5 +118,22 @@ def shannon_invariants(table: JointRows, *, base: float = 2) -> ShannonInvariant
         (num_sources * h_all - h_all_but.sum()) / h_all,
         (per_source.sum() - information) / unit,
         (lost - information) / unit,
-        h_joint.detach() / log_samples,
+        plug_in.detach() / log_samples,
     )
+
+
+def _check_correction(correction: str, table: JointRows) -> None:
+    owner = "shannon_invariants"
+    check_choice(owner, "correction", correction, CORRECTIONS)
+    if correction == "none":
+        return
+    if not table.is_counted:
+        fail(owner, "correction", correction, "a bias is corrected from counts, and this table holds probabilities.")
+    if table.num_sources > MAX_EXACT_COLUMNS:
+        fail(
+            owner,
+            "correction",
+            correction,
+            f"got {table.num_sources} sources; a correction needs the counts of every subset, which are kept for up to "
+            f"{MAX_EXACT_COLUMNS}. Take groups or random sets of neurons.",
+        )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lightning_foresight.functional import (
     JointRows,
+    discrete_entropy,
     dual_total_correlation,
     joint_table,
     o_information,
@@ -75,6 +76,57 @@ def test_information_of_every_subset_equals_that_of_dictionaries() -> None:
     assert list(information) == ["{" + ",".join(str(i + 1) for i in subset) + "}" for subset in subsets]
     for value, subset in zip(information.values(), subsets, strict=True):
         assert value.item() == pytest.approx(subset_information(table, subset), abs=EXACT)
+
+
+def corrected_invariants(table: JointRows, correction: str) -> tuple[float, float, float]:
+    """I, r and v with every entropy corrected, from the counts of every set of columns."""
+
+    def entropy(columns: list[int]) -> float:
+        ids = torch.unique(table.rows[:, columns], dim=0, return_inverse=True)[1]
+        counts = torch.zeros(int(ids.max()) + 1, dtype=torch.long).index_add(0, ids, table.weights)
+        return discrete_entropy(counts, correction).value.item()
+
+    n = table.num_sources
+
+    def information(columns: list[int]) -> float:
+        return entropy(columns) + entropy([n]) - entropy([*columns, n])
+
+    everyone = list(range(n))
+    known = information(everyone)
+    lost = sum(known - information([j for j in everyone if j != i]) for i in everyone)
+    return known, sum(information([i]) for i in everyone) / known, lost / known
+
+
+@pytest.mark.parametrize("correction", ["none", "miller_madow", "grassberger", "chao_wang_jost"])
+def test_corrections_reach_every_entropy_of_the_invariants(correction: str) -> None:
+    table = random_table(6, 4, rows=60)
+    result = shannon_invariants(table, correction=correction)
+    found = [result.mutual_information.item(), result.redundancy.item(), result.vulnerability.item()]
+    assert found == pytest.approx(corrected_invariants(table, correction), abs=EXACT)
+    assert result.saturation.item() == pytest.approx(shannon_invariants(table).saturation.item(), abs=EXACT)
+
+
+def test_correction_brings_a_small_sample_nearer_to_the_truth() -> None:
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(0, 2, (100_000,), generator=generator)
+    sources = torch.randint(0, 4, (100_000, 3), generator=generator) + target[:, None]
+    truth = shannon_invariants(joint_table(sources, target))
+    few = joint_table(sources[:200], target[:200])
+    plain, corrected = (shannon_invariants(few, correction=name) for name in ("none", "chao_wang_jost"))
+    for key in ("mutual_information", "redundancy"):
+        error, less = ((getattr(one, key) - getattr(truth, key)).abs() for one in (plain, corrected))
+        assert less < error
+
+
+def test_corrections_are_of_counts_of_few_sources() -> None:
+    probabilities = JointRows(torch.tensor([[0, 0], [1, 1]]), torch.tensor([0.5, 0.5]))
+    with pytest.raises(ValueError, match=r"shannon_invariants\(correction='nsb'\): a bias is corrected from counts"):
+        shannon_invariants(probabilities, correction="nsb")
+    wide = joint_table(torch.randint(0, 2, (9, 65), generator=torch.Generator().manual_seed(0)), torch.arange(9))
+    with pytest.raises(ValueError, match=r"\(correction='nsb'\): got 65 sources; .*up to 64. Take groups or random"):
+        shannon_invariants(wide, correction="nsb")
+    with pytest.raises(ValueError, match=r"shannon_invariants\(correction='best'\): expected one of 'none'"):
+        shannon_invariants(wide, correction="best")
 
 
 def layer_with_near_copies(seed: int, width: int, rows: int = 400) -> JointRows:
