@@ -220,6 +220,12 @@ class GradientNoiseScaleCallback(ForesightCallback):
             for stream in self._streams:
                 stream.window.add(micro)
 
+    def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Begin the optimizer's window anew."""
+        for stream in self._streams:
+            if stream.optimizer is optimizer:
+                stream.window.micro_batches.clear()
+
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Make one observation of the window's micro-batches; gradients are reduced, unscaled and not yet clipped."""
         pairs = zip(self._streams, trainer.optimizers, strict=False)

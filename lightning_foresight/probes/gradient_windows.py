@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lightning_foresight.probes.gradients import GradientNorms, accumulated_norms
+from lightning_foresight.probes.gradients import GradientNorms, accumulated_norms, is_sharded
 
 
 class MicroBatch(NamedTuple):
@@ -78,7 +78,9 @@ class GradientWindow:
             self.micro_batches.append(micro)
 
     def _was_zeroed(self) -> bool:
-        return all(self.parameters[member].grad is None for member in islice(self.members, 1))
+        # A sharded gradient may still be on its way while micro-batches are accumulated: its absence says nothing.
+        first = islice((self.parameters[member] for member in self.members), 1)
+        return all(parameter.grad is None and not is_sharded(parameter) for parameter in first)
 
     def observe(self, *, divisor: float, scale: Tensor | None) -> Tensor | None:
         """Return the observation of the micro-batches so far, and begin a new window; call it before the step.

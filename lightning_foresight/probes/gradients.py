@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -61,8 +62,12 @@ class GradientNormProbe:
     def attach(self) -> None:
         """Hook every parameter that requires a gradient and has no hook yet."""
         for index, parameter in enumerate(self.parameters):
-            if parameter.requires_grad and index not in self._handles:
-                self._handles[index] = parameter.register_hook(self._hook(index))
+            self.attach_to(index, parameter)
+
+    def attach_to(self, index: int, tensor: Tensor) -> None:
+        """Hook the tensor that stands for a parameter in the coming pass, unless the parameter has a hook."""
+        if tensor.requires_grad and index not in self._handles:
+            self._handles[index] = tensor.register_hook(self._hook(index))
 
     def remove(self) -> None:
         """Remove all hooks and forget what was seen."""
@@ -101,8 +106,22 @@ class GradientNormProbe:
         return see
 
 
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether each device holds only its part of a tensor (a ``DTensor``, as under FSDP2)."""
+    return hasattr(tensor, "placements")
+
+
 def gradient_norm(gradient: Tensor) -> Tensor:
-    """Return the norm of a dense or sparse gradient, in float32 or better."""
+    """Return the norm of a dense or sparse gradient, in float32 or better.
+
+    Of a sharded one it is the part's norm, made so large that the mean over devices of its square is the whole square:
+    the reduction that ends a measurement then needs no case of its own, and nothing is exchanged here.
+    """
+    if is_sharded(gradient):
+        sharded: Any = gradient
+        sizes = zip(sharded.device_mesh.shape, sharded.placements, strict=True)
+        num_shards = math.prod(size for size, placement in sizes if placement.is_shard())
+        return gradient_norm(sharded.to_local()) * math.sqrt(num_shards)
     if gradient.is_sparse:
         gradient = gradient.coalesce().values()  # rows that occur twice are summed before squaring
     narrow = gradient.dtype in (torch.float16, torch.bfloat16)
@@ -115,6 +134,7 @@ def accumulated_norms(parameters: Sequence[nn.Parameter], indices: Iterable[int]
     if not present:
         return None
     found, gradients = zip(*present, strict=True)
-    if all(g.layout is torch.strided and g.dtype in (torch.float32, torch.float64) for g in gradients):
+    wide = (torch.float32, torch.float64)
+    if all(g.layout is torch.strided and g.dtype in wide and not is_sharded(g) for g in gradients):
         return GradientNorms(found, torch.stack(torch._foreach_norm(gradients)))
     return GradientNorms(found, torch.stack([gradient_norm(g) for g in gradients]))

@@ -294,12 +294,33 @@ def test_arguments_out_of_range_are_refused(arguments, text):
         GradientNoiseScaleCallback(**arguments)
 
 
-@pytest.mark.parametrize("strategy", ["FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy"])
-def test_strategies_that_shard_gradients_are_refused(strategy):
-    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
-    trainer = SimpleNamespace(strategy=type(strategy, (), {})(), optimizers=[optimizer], callbacks=[])
+def run_under(strategy, model, *, num_optimizers=1, tensor_parallel=1):
+    """What a callback sees of a run under a strategy that cannot be had here, or that needs several processes."""
+    mesh = {"tensor_parallel": SimpleNamespace(size=lambda: tensor_parallel)}
+    optimizers = [torch.optim.SGD(model.parameters(), lr=0.1) for _ in range(num_optimizers)]
+    strategy = type(strategy, (), {"device_mesh": mesh})()
+    return SimpleNamespace(strategy=strategy, optimizers=optimizers, callbacks=[], lightning_module=model)
+
+
+@pytest.mark.parametrize("strategy", ["FSDPStrategy", "DeepSpeedStrategy"])
+def test_strategies_that_hide_gradients_are_refused(strategy):
+    model = Observed()
     with pytest.raises(ValueError, match=f"under {strategy} no hook sees the gradient of a single micro-batch. Use a"):
-        GradientNoiseScaleCallback().prepare(trainer, nn.Linear(1, 1))
+        GradientNoiseScaleCallback().prepare(run_under(strategy, model), model)
+
+
+@pytest.mark.parametrize(
+    ("model", "run", "text"),
+    [
+        (Observed, {"tensor_parallel": 2}, "tensor parallelism cuts single layers into parts.*tensor_parallel_size=1"),
+        (Observed, {}, "the gradients of net.0.weight, .* are not averaged over all devices. Call fully_shard on the"),
+        (GAN, {"num_optimizers": 2}, "several optimizers on sharded parameters.* Use DDPStrategy"),
+    ],
+)
+def test_shards_that_cannot_be_measured_are_refused(model, run, text):
+    model = model()
+    with pytest.raises(ValueError, match=text):
+        GradientNoiseScaleCallback().prepare(run_under("ModelParallelStrategy", model, **run), model)
 
 
 def test_a_second_fit_of_the_same_trainer_goes_on_with_the_moments():
