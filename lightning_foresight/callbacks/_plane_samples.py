@@ -14,7 +14,7 @@ from lightning_foresight.callbacks._samples import run_samples
 from lightning_foresight.functional._checks import describe, fail
 from lightning_foresight.functional._trace import first_tensor
 from lightning_foresight.functional.entropy import entropy
-from lightning_foresight.probes.samples import batch_length, split_batch
+from lightning_foresight.probes.samples import TARGET_KEYS, batch_length, split_batch
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -72,7 +72,7 @@ class PlaneSamples(NamedTuple):
 
     def inputs(self) -> Tensor:
         """Return the inputs of all samples as rows of numbers."""
-        tensors = [first_tensor(split_batch(batch)[0]) for batch in self.batches]
+        tensors = [first_tensor(_without_targets(split_batch(batch)[0])) for batch in self.batches]
         return torch.cat([tensor.flatten(1).float() for tensor in tensors if tensor is not None])
 
     def without_data(self) -> PlaneSamples:
@@ -88,6 +88,12 @@ def _collect(batches: list[Any], targets: TargetRules, owner: str) -> dict[str, 
         rank_zero_info(f"{owner}: the batches hold no targets, so I(T;Y) is not measured. Pass targets=function.")
         return {}
     return {"": pieces}
+
+
+def _without_targets(inputs: Any) -> Any:
+    if isinstance(inputs, dict):  # of a mapping, the model may take the targets too
+        return {key: value for key, value in inputs.items() if key not in TARGET_KEYS}
+    return inputs
 
 
 def _check_labels(labels: Tensor, count: int, owner: str) -> Tensor:
@@ -137,6 +143,22 @@ def reached_layers(
             f"{owner}: {', '.join(silent)} never called in a forward pass. Choose layers that the model's forward runs."
         )
     return reached
+
+
+def check_rows(captured: Mapping[str, Tensor], batch: Any, owner: str) -> None:
+    """Require one row of each layer for every sample of a batch.
+
+    Raises:
+        ValueError: If a layer puts another axis first, such as that of time steps.
+    """
+    count = batch_length(split_batch(batch)[0])
+    wrong = {layer: len(rows) for layer, rows in captured.items() if len(rows) != count}
+    if wrong:
+        raise ValueError(
+            f"{owner}(reduce): {', '.join(f'{layer} has {rows} rows' for layer, rows in wrong.items())} for {count} "
+            "samples; expected one row each. If its first axis is not that of the samples, pass a function, for "
+            "instance reduce=lambda activation: activation.transpose(0, 1).flatten(1), or leave it out of layers=."
+        )
 
 
 def has_output(name: str, module: nn.Module) -> bool:

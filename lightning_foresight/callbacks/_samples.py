@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lightning_utilities.core.rank_zero import rank_zero_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.probes.isolation import preserved_random_state
@@ -31,11 +33,31 @@ def run_samples(
     if isinstance(source, str):
         source = _loader(trainer, source, owner)
     batches = fixed_batches(source, num_samples, seed=seed, owner=owner)
-    with preserved_random_state(seed):  # the hooks of a transfer may augment
+    # The hooks of a transfer may augment, at random, and do as a rule while `trainer.training`.
+    with preserved_random_state(seed), _as_in_validation(trainer):
         return [
             trainer.precision_plugin.convert_input(trainer.strategy.batch_to_device(batch, pl_module.device))
             for batch in batches
         ]
+
+
+_EXPECTED = "expected 'train', 'val', a DataLoader or tensors (inputs, targets)."
+
+
+def check_source(owner: str, source: Any) -> None:
+    """Require something that :func:`run_samples` takes, before the run.
+
+    Raises:
+        ValueError: If it is a name that means no loader.
+        TypeError: If it is nothing that holds batches.
+    """
+    if isinstance(source, str):
+        if source not in ("train", "val"):
+            fail(owner, "dataloader", source, _EXPECTED)
+    elif isinstance(source, Dataset) and not isinstance(source, IterableDataset):
+        fail(owner, "dataloader", source, f"{_EXPECTED} Wrap the dataset: DataLoader(dataset, 256).", TypeError)
+    elif isinstance(source, Mapping) or not isinstance(source, (DataLoader, Iterable)):
+        fail(owner, "dataloader", source, _EXPECTED, TypeError)
 
 
 def example_batch(trainer: Trainer, pl_module: LightningModule, *, num_samples: int, seed: int, owner: str) -> Any:
@@ -61,9 +83,23 @@ def run_example(pl_module: LightningModule, batch: Any, run_model: Callable[[Lig
         ) from error
 
 
+@contextmanager
+def _as_in_validation(trainer: Trainer) -> Iterator[None]:
+    state = getattr(trainer, "state", None)  # a stand-in for checkpoints has none
+    if state is None:
+        yield
+        return
+    stage = state.stage
+    trainer.validating = True
+    try:
+        yield
+    finally:
+        state.stage = stage
+
+
 def _loader(trainer: Trainer, which: str, owner: str) -> Any:
     if which not in ("train", "val"):
-        fail(owner, "dataloader", which, "expected 'train', 'val', a DataLoader or tensors (inputs, targets).")
+        fail(owner, "dataloader", which, _EXPECTED)
     if which == "val":
         loader = _first(trainer.val_dataloaders)
         if loader is not None:

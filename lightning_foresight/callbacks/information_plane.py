@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -10,23 +10,24 @@ import torch
 from torch import Tensor, nn
 
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
-from lightning_foresight.callbacks._plane_presets import PRESETS
+from lightning_foresight.callbacks._plane_arguments import check_switch, check_targets, resolve_estimator
 from lightning_foresight.callbacks._plane_samples import (
     PlaneSamples,
     TargetRules,
+    check_rows,
     default_layers,
     has_output,
     reached_layers,
 )
-from lightning_foresight.functional._checks import check_choice, check_int, fail
+from lightning_foresight.callbacks._samples import check_source
+from lightning_foresight.functional._checks import check_choice, check_int
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information import (
-    check_plane_estimator,
+    check_layer_pair_estimator,
     data_processing_gap,
-    find_estimator,
     input_information,
     label_information,
-    mutual_information,
+    layer_pair_information,
     plane_information,
 )
 from lightning_foresight.metrics.dependence import DependenceMetric
@@ -58,8 +59,8 @@ class InfoPlaneCallback(ForesightCallback):
         - ``info_plane/<layer>/saturation``: I(X;T) over its largest possible value, in [0, 1].
         - ``info_plane/<layer>/I_TT`` (with ``adjacent``): information between a layer and the next one, and
           ``info_plane/data_processing_gap``: the largest rise of I(X;T) from one layer to the next, which no chain of
-          layers can have, so that it measures the estimator's error.
-        - figure ``info_plane/plane``.
+          layers can have, so that it measures how far the estimator's resolution differs between layers.
+        - figures ``info_plane/plane`` and, with ``adjacent``, ``info_plane/I_TT``.
 
     Args:
         estimator: A name: ``"auto"`` (noise of 5% of a layer's size for I(X;T), nearest neighbours for I(T;Y)),
@@ -72,7 +73,8 @@ class InfoPlaneCallback(ForesightCallback):
         preset: Estimator and options of a published plane instead: ``"shwartz-ziv-2017"``, ``"saxe-2018"``,
             ``"goldfeld-2019"`` or ``"pyglow"``.
         dataloader: Where the samples come from: ``"val"`` (training data where there is no validation loader),
-            ``"train"``, a DataLoader, or tensors ``(inputs, targets)``.
+            ``"train"``, a DataLoader, or tensors ``(inputs, targets)``. The model is run on them batch by batch, in
+            evaluation mode, and transfer hooks are called as in validation, without the augmentations of training.
         num_samples: How many samples; the same ones for the whole run.
         targets: Targets of a batch, as a function ``batch -> integer labels``, or several by name; by default the
             second entry of a tuple, or ``label``, ``labels``, ``target``, ``targets`` or ``y`` of a mapping.
@@ -91,8 +93,9 @@ class InfoPlaneCallback(ForesightCallback):
         seed: See :class:`ForesightCallback`.
 
     Raises:
-        ValueError: For an unknown estimator, option, reduction or layer, fewer than two samples, or targets that are
-            no labels.
+        ValueError: For an unknown estimator, option, reduction or layer, fewer than two samples, targets that are no
+            labels, or a layer whose first axis is not that of the samples.
+        TypeError: For an argument of a type that it cannot have.
 
     Example:
         >>> from lightning_foresight import InfoPlaneCallback
@@ -139,19 +142,13 @@ class InfoPlaneCallback(ForesightCallback):
         check_int(self.name, "num_samples", num_samples, minimum=2)
         if not callable(reduce):
             check_choice(self.name, "reduce", reduce, REDUCTIONS)
-        if preset is not None:
-            check_choice(self.name, "preset", preset, PRESETS)
-            if options or estimator != "auto":
-                fail(self.name, "preset", preset, "expected neither estimator= nor options= beside it: it sets both.")
-            estimator, options = PRESETS[preset]()
-        self.options = dict(options or {})
-        if isinstance(estimator, DependenceMetric):
-            if self.options:
-                fail(self.name, "options", options, "expected none beside a metric, which has arguments of its own.")
-        else:
-            check_plane_estimator(self.name, estimator, self.options)
-            if adjacent:
-                find_estimator(self.name, estimator, "pair", self.options)
+        check_source(self.name, dataloader)
+        check_targets(self.name, targets)
+        check_switch(self.name, "null", null)
+        check_switch(self.name, "adjacent", adjacent)
+        estimator, self.options = resolve_estimator(self.name, estimator, options, preset)
+        if adjacent and isinstance(estimator, str):
+            check_layer_pair_estimator(self.name, estimator, self.options)
         self.estimator = estimator
         self.dataloader = dataloader
         self.num_samples = num_samples
@@ -177,13 +174,12 @@ class InfoPlaneCallback(ForesightCallback):
                 lambda: self.run_model(pl_module, self._samples.batches[0]),
                 self.name,
             )
+            check_rows(self._capture(pl_module, self._samples.batches[:1]), self._samples.batches[0], self.name)
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
         """Run the model on the samples and estimate the informations of every layer."""
         with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
-            captured = capture_activations(
-                self._modules, self._samples.batches, lambda batch: self.run_model(pl_module, batch), self.reduce
-            )
+            captured = self._capture(pl_module, self._samples.batches)
         activations = {layer: activation.float() for layer, activation in captured.items()}
         compares = isinstance(self.estimator, DependenceMetric) or self.estimator not in WITHOUT_INPUTS
         inputs = self._samples.inputs() if compares else None
@@ -201,7 +197,7 @@ class InfoPlaneCallback(ForesightCallback):
         return [f"{layer}/{kind}" for layer in self._modules for kind in kinds]
 
     def figures(self) -> Mapping[str, Figure]:
-        """Draw the plane of every target; curves of I(X;T) where there are none."""
+        """Draw the plane of every target, curves of I(X;T) where there are none, and curves between layers."""
         from lightning_foresight.plotting._paths import plane_paths
         from lightning_foresight.plotting.curves import curves
         from lightning_foresight.plotting.information_plane import information_plane
@@ -218,15 +214,19 @@ class InfoPlaneCallback(ForesightCallback):
                     label_limit=self._samples.label_limits.get(suffix),
                     estimator=self._estimator_name,
                 )
-        lines = {key.split("/")[1]: self.history[key] for key in table if key.endswith("/I_XT")}
-        if not figures and lines:
-            figures["I_XT"] = curves(lines, ylabel="I(X;T) in bits")
+        for kind, label in (("I_XT", "I(X;T)"), ("I_TT", "I(T;T of the next layer)")):
+            lines = {key.split("/")[1]: self.history[key] for key in table if key.endswith(f"/{kind}")}
+            if lines and (kind == "I_TT" or not figures):
+                figures[kind] = curves(lines, ylabel=f"{label} in bits", title=self._estimator_name)
         return figures
 
     def release(self) -> None:
         """Drop the samples; what the figure needs of them stays."""
         self._modules = {}
         self._samples = self._samples.without_data()
+
+    def _capture(self, pl_module: LightningModule, batches: Iterable[Any]) -> dict[str, Tensor]:
+        return capture_activations(self._modules, batches, lambda batch: self.run_model(pl_module, batch), self.reduce)
 
     def _estimate(self, activation: Tensor, inputs: Tensor | None) -> dict[str, Estimate | Tensor]:
         measured: dict[str, Estimate | Tensor] = {}
@@ -266,7 +266,7 @@ class InfoPlaneCallback(ForesightCallback):
             if isinstance(self.estimator, DependenceMetric):
                 between[f"{layer}/I_TT"] = _as_estimate(self.estimator.dependence(activation, following))
             else:
-                between[f"{layer}/I_TT"] = mutual_information(
+                between[f"{layer}/I_TT"] = layer_pair_information(
                     activation, following, estimator=self.estimator, **self.options
                 )
         about_input = torch.stack([measured[f"{layer}/I_XT"].value for layer in activations])

@@ -6,13 +6,14 @@ import math
 from itertools import pairwise
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_foresight.callbacks._plane_presets import PRESETS
 from lightning_foresight.callbacks.information_plane import InfoPlaneCallback
-from lightning_foresight.functional import input_information, label_information
+from lightning_foresight.functional import input_information, label_information, layer_pair_information
 from lightning_foresight.metrics import DependenceMetric
 from tests.contract.cases import NUM_SAMPLES, TinyModel, fit, tiny_data
 
@@ -105,8 +106,6 @@ def test_activations_that_become_nan_warn_once_and_leave_the_run_alone():
 
 
 def _without_validation(callback):
-    import pytorch_lightning as pl
-
     trainer = pl.Trainer(
         max_epochs=1,
         logger=False,
@@ -275,3 +274,196 @@ def test_a_preset_leaves_nothing_else_to_choose():
         InfoPlaneCallback(preset="saxe-2018", options={"bound": "lower"})
     with pytest.raises(ValueError, match=r"InfoPlaneCallback\(preset='me-2026'\): expected one of 'shwartz-ziv-2017'"):
         InfoPlaneCallback(preset="me-2026")
+
+
+class _Spy(DependenceMetric):
+    """Remembers the inputs of every comparison with a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def dependence(self, a, b):
+        self.seen.append(a.clone())
+        return torch.tensor(float(b.shape[1]))
+
+
+def _two_loaders(model, callback, max_epochs=2):
+    """Train with training inputs below 0 and validation inputs above."""
+    inputs, labels = tiny_data()[1].dataset.tensors
+    loaders = (DataLoader(TensorDataset(sign * inputs.abs(), labels), batch_size=8) for sign in (-1, 1))
+    settings = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    pl.Trainer(max_epochs=max_epochs, num_sanity_val_steps=0, callbacks=callback, **settings).fit(model, *loaders)
+    assert callback.num_failures == 0
+    return inputs.abs()
+
+
+@pytest.mark.parametrize(("source", "sign"), [("val", 1), ("train", -1)])
+def test_the_same_samples_are_watched_throughout_without_the_augmentations_of_training(source, sign):
+    class Augmenting(TinyModel):
+        def on_after_batch_transfer(self, batch, dataloader_idx):
+            inputs, labels = batch
+            return inputs + 100 * torch.rand_like(inputs) if self.trainer.training else inputs, labels
+
+    spy = _Spy()
+    callback = InfoPlaneCallback(
+        estimator=spy, dataloader=source, num_samples=NUM_SAMPLES, layers="net.2", null=False, every_n_steps=3
+    )
+    expected = _two_loaders(Augmenting(), callback)
+    of_inputs = [seen for seen in spy.seen if seen.shape[1] == 6]
+    assert len(of_inputs) == 4
+    for seen in of_inputs:
+        torch.testing.assert_close(seen, sign * expected)
+
+
+def test_the_entry_of_a_mapping_that_is_the_target_is_no_input():
+    class FromMapping(TinyModel):
+        def forward(self, pixels):
+            return self.net(pixels)
+
+    inputs, labels = tiny_data()[1].dataset.tensors
+    spy = _Spy()
+    batches = [{"label": labels, "pixels": inputs}]
+    fit(InfoPlaneCallback(estimator=spy, dataloader=batches, layers="net.2"), model=FromMapping, max_epochs=1)
+    torch.testing.assert_close(spy.seen[-1], inputs)
+
+
+def test_every_step_of_an_epoch_is_in_the_history():
+    callback = InfoPlaneCallback(num_samples=NUM_SAMPLES, layers="net.6", every_n_steps=1)
+    fit(callback, max_epochs=2)
+    rows = callback.history["info_plane/net.6/I_XT"]
+    assert [row.step for row in rows] == list(range(12))
+    assert [row.epoch for row in rows] == pytest.approx([(batch + 1) / 6 for batch in range(12)])
+    assert len({row.value for row in rows}) == 12
+    points = callback.plot().axes[0].collections[-1]
+    assert points.get_array().tolist() == pytest.approx([row.epoch for row in rows])
+
+
+class _Transformer(TinyModel):
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(4, nhead=2, dim_feedforward=8, batch_first=True)
+        self.embed, self.encoder = nn.Linear(2, 4), nn.TransformerEncoder(layer, 2)
+        self.head = nn.Linear(4, 3)
+
+    def tokens(self, x):
+        return self.encoder(self.embed(x.reshape(-1, 3, 2)))
+
+    def forward(self, x):
+        return self.head(self.tokens(x)[:, -1])
+
+
+@pytest.mark.parametrize("reduce", ["flatten", "mean_tokens", "last_token"])
+def test_layers_inside_a_transformer_are_watched(reduce):
+    callback = InfoPlaneCallback(
+        layers=["encoder.layers.?", "encoder.layers.0.linear1"],
+        estimator="binned",
+        options={"bins": 3},
+        reduce=reduce,
+        num_samples=NUM_SAMPLES,
+    )
+    model = fit(callback, model=_Transformer, max_epochs=1).model.eval()
+    assert callback.num_failures == 0
+    layers = {key.split("/")[1] for key in callback.history.keys()}  # noqa: SIM118
+    assert layers == {"encoder.layers.0", "encoder.layers.0.linear1", "encoder.layers.1"}
+    with torch.no_grad():
+        tokens = model.tokens(tiny_data()[1].dataset.tensors[0])
+    reduced = {"flatten": tokens.flatten(1), "mean_tokens": tokens.mean(1), "last_token": tokens[:, -1]}[reduce]
+    expected = input_information(reduced, estimator="binned", bins=3)
+    value = callback.history.last()["info_plane/encoder.layers.1/I_XT"].value
+    assert value == pytest.approx(float(expected.value), abs=1e-6)
+
+
+class _Recurrent(TinyModel):
+    """An LSTM, whose output is a tuple of a tensor and a tuple."""
+
+    batch_first = True
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(2, 4, batch_first=self.batch_first), nn.Linear(4, 3)
+
+    def forward(self, x):
+        steps = x.reshape(-1, 3, 2)
+        states, _ = self.lstm(steps if self.batch_first else steps.transpose(0, 1))
+        return self.head(states[:, -1] if self.batch_first else states[-1])
+
+
+class _TimeFirst(_Recurrent):
+    batch_first = False
+
+
+def test_of_a_tuple_the_first_tensor_counts():
+    callback = InfoPlaneCallback(layers="lstm", estimator=_Shapes(), reduce="last_token", num_samples=NUM_SAMPLES)
+    fit(callback, model=_Recurrent, max_epochs=1)
+    assert callback.history.last()["info_plane/lstm/I_XT"].value == 604  # 6 inputs, 4 units of the last step
+
+
+def test_a_layer_with_time_first_is_refused_with_what_to_do():
+    with pytest.raises(ValueError, match=r"InfoPlaneCallback\(reduce\): lstm has 3 rows for 8 samples; expected one "):
+        fit(InfoPlaneCallback(layers="lstm"), model=_TimeFirst)
+    callback = InfoPlaneCallback(
+        layers="lstm", estimator=_Shapes(), reduce=lambda states: states.transpose(0, 1).flatten(1), num_samples=48
+    )
+    fit(callback, model=_TimeFirst, max_epochs=1)
+    assert callback.history.last()["info_plane/lstm/I_XT"].value == 612
+
+
+@pytest.mark.parametrize(("reduce", "features"), [("flatten", 8), ("mean_pixels", 4)])
+def test_convolutions_are_flattened_or_pooled(reduce, features):
+    class Convolutional(TinyModel):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 4, 2), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(self.conv(x.reshape(-1, 1, 2, 3)).flatten(1))
+
+    callback = InfoPlaneCallback(layers="conv", estimator=_Shapes(), reduce=reduce, num_samples=NUM_SAMPLES)
+    fit(callback, model=Convolutional, max_epochs=1)
+    assert callback.history.last()["info_plane/conv/I_XT"].value == 600 + features
+
+
+def test_between_layers_with_noise_there_is_no_more_than_either_says_of_the_input():
+    callback = InfoPlaneCallback(num_samples=NUM_SAMPLES, adjacent=True)
+    model = fit(callback, max_epochs=1).model.eval()
+    last = callback.history.last()
+    inputs = tiny_data()[1].dataset.tensors[0]
+    with torch.no_grad():
+        layers = {"net.2": model.net[:3](inputs), "net.5": model.net[:6](inputs)}
+    expected = layer_pair_information(*layers.values())
+    row = last["info_plane/net.2/I_TT"]
+    assert row.value == pytest.approx(float(expected.value), abs=1e-4)
+    assert row.lower < row.value < row.upper
+    assert row.value <= min(last[f"info_plane/{layer}/I_XT"].value for layer in layers) + 0.05
+    assert list(callback.figures()) == ["plane", "I_TT"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"targets": 5}, TypeError, r"targets=5\): expected a function from a batch to labels, or several by name"),
+        ({"targets": {"class": 1}}, TypeError, r"targets=\{'class': 1\}\): expected a function"),
+        ({"targets": {}}, ValueError, r"targets=\[\]\): expected at least one name"),
+        ({"targets": {"a/b": len}}, ValueError, r"targets=\['a/b'\]\): expected at least one name, each a string wi"),
+        ({"options": [1]}, TypeError, r"options=\[1\]\): expected a mapping of names to values, such as"),
+        ({"options": {1: 2}}, TypeError, r"options=\{1: 2\}\): expected a mapping of names to values"),
+        ({"dataloader": 5}, TypeError, r"dataloader=5\): expected 'train', 'val', a DataLoader or tensors"),
+        ({"dataloader": None}, TypeError, r"dataloader=None\): expected 'train', 'val'"),
+        ({"dataloader": {"x": torch.ones(3)}}, TypeError, r"dataloader=\{'x'.*expected 'train', 'val'"),
+        ({"dataloader": TensorDataset(torch.ones(3))}, TypeError, r"Wrap the dataset: DataLoader\(dataset, 256\)"),
+        ({"dataloader": "test"}, ValueError, r"dataloader='test'\): expected 'train', 'val'"),
+        ({"estimator": 5}, TypeError, r"estimator=5\): expected a name such as 'auto'"),
+        ({"estimator": _Shapes}, TypeError, r"instance of a DependenceMetric; pass an instance"),
+        ({"estimator": ["kde", "binned"]}, TypeError, r"pass a callback with a prefix of its own for each estimator"),
+        ({"estimator": "probe"}, ValueError, r"estimator='probe'\): cannot answer this question"),
+        ({"reduce": 5}, ValueError, r"reduce=5\): expected one of 'flatten'"),
+        ({"null": "no"}, TypeError, r"null='no'\): expected True or False"),
+        ({"adjacent": 1}, TypeError, r"adjacent=1\): expected True or False"),
+        ({"num_samples": 2.5}, ValueError, r"num_samples=2.5\): expected an integer of at least 2"),
+        ({"preset": 5}, ValueError, r"preset=5\): expected one of 'shwartz-ziv-2017'"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_refused_at_construction(arguments, error, message):
+    with pytest.raises(error, match=r"InfoPlaneCallback\(.*" + message):
+        InfoPlaneCallback(**arguments)
