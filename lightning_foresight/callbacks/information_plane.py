@@ -30,6 +30,7 @@ from lightning_foresight.functional.mutual_information import (
     layer_pair_information,
     plane_information,
 )
+from lightning_foresight.functional.mutual_information.kernel_measures import MEASURES
 from lightning_foresight.metrics.dependence import DependenceMetric
 from lightning_foresight.probes.activations import REDUCTIONS, capture_activations
 from lightning_foresight.probes.isolation import undisturbed
@@ -204,20 +205,23 @@ class InfoPlaneCallback(ForesightCallback):
 
         table = self.history.to_dict()
         figures = {}
+        in_bits = self._unit == "bits"
         for suffix in self._samples.label_limits or ("",):
             paths = plane_paths(table, self.prefix, x="I_XT", y=f"I_TY{suffix}")
             if paths:
                 figures[f"plane{suffix}"] = information_plane(
                     paths,
                     nulls=plane_paths(table, self.prefix, x="I_XT", y=f"I_TY{suffix}_null"),
-                    input_limit=self._samples.input_limit,
-                    label_limit=self._samples.label_limits.get(suffix),
+                    input_limit=self._samples.input_limit if in_bits else None,
+                    label_limit=self._samples.label_limits.get(suffix) if in_bits else None,
                     estimator=self._estimator_name,
+                    unit=self._unit,
                 )
         for kind, label in (("I_XT", "I(X;T)"), ("I_TT", "I(T;T of the next layer)")):
             lines = {key.split("/")[1]: self.history[key] for key in table if key.endswith(f"/{kind}")}
             if lines and (kind == "I_TT" or not figures):
-                figures[kind] = curves(lines, ylabel=f"{label} in bits", title=self._estimator_name)
+                ylabel = f"{label} in {self._unit}" if self._unit else label
+                figures[kind] = curves(lines, ylabel=ylabel, title=self._estimator_name)
         return figures
 
     def release(self) -> None:
@@ -271,6 +275,12 @@ class InfoPlaneCallback(ForesightCallback):
                 )
         about_input = torch.stack([measured[f"{layer}/I_XT"].value for layer in activations])
         return between | {"data_processing_gap": data_processing_gap(about_input)}
+
+    @property
+    def _unit(self) -> str:
+        if isinstance(self.estimator, DependenceMetric):
+            return self.estimator.unit
+        return "" if self.estimator in MEASURES else "bits"
 
     @property
     def _estimator_name(self) -> str:

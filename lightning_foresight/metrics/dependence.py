@@ -40,6 +40,8 @@ class DependenceMetric(Metric):
     full_state_update = False
     # Whether `dependence` knows what to do with class numbers; otherwise a callback turns labels into one-hot rows.
     takes_classes: ClassVar[bool] = False
+    # Unit of the value, for figures; a measure that is no information has none.
+    unit: str = ""
     a: list[Tensor]
     b: list[Tensor]
 

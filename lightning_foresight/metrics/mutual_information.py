@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -54,6 +55,7 @@ class MutualInformation(DependenceMetric):
         find_estimator("MutualInformation", estimator, "label" if only_labels else "pair", options)
         self.estimator = estimator
         self.base = base
+        self.unit = {2: "bits", math.e: "nats"}.get(base, f"units of log {base:g}")
         self.options = dict(options or {})
 
     def dependence(self, a: Tensor, b: Tensor) -> Estimate:

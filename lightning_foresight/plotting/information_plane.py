@@ -27,7 +27,7 @@ def information_plane(
         input_limit: Largest I(X;T) that the samples can express, log2 n; a line where the estimate is saturated.
         label_limit: Entropy of the labels, the largest possible I(T;Y).
         estimator: What was estimated, for the title.
-        unit: Unit of both axes.
+        unit: Unit of both axes; empty for a measure of dependence that has none.
 
     Example:
         >>> from lightning_foresight.plotting.information_plane import information_plane
@@ -65,7 +65,7 @@ def information_plane(
         axes.annotate(
             "H(Y)", (0.01, label_limit), xycoords=("axes fraction", "data"), va="bottom", fontsize="small", color="grey"
         )
-    axes.set_xlabel(f"I(X;T) in {unit}")
-    axes.set_ylabel(f"I(T;Y) in {unit}")
+    axes.set_xlabel(f"I(X;T) in {unit}" if unit else "dependence of layer T on the inputs X")
+    axes.set_ylabel(f"I(T;Y) in {unit}" if unit else "dependence of layer T and the labels Y")
     axes.set_title("Information plane" + (f", {estimator}" if estimator else ""))
     return figure

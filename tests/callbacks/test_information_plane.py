@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_foresight.callbacks._plane_presets import PRESETS
 from lightning_foresight.callbacks.information_plane import InfoPlaneCallback
 from lightning_foresight.functional import input_information, label_information, layer_pair_information
-from lightning_foresight.metrics import DependenceMetric
+from lightning_foresight.metrics import DependenceMetric, MutualInformation
 from tests.contract.cases import NUM_SAMPLES, TinyModel, fit, tiny_data
 
 
@@ -254,7 +254,11 @@ def test_a_metric_of_ones_own_compares_inputs_activations_and_labels():
     assert last["info_plane/net.5/I_XT"].value == 605  # 6 inputs, 5 units
     assert last["info_plane/net.5/I_TY"].value == 503  # 5 units, one-hot rows of 3 classes
     assert "info_plane/net.5/saturation" not in last
-    assert callback.plot().axes[0].get_title() == "Information plane, _Shapes"
+    axes = callback.plot().axes[0]
+    assert axes.get_title() == "Information plane, _Shapes"
+    # It has no unit, and log2 n and H(Y) are no limits of it.
+    assert axes.get_xlabel() == "dependence of layer T on the inputs X"
+    assert not [text for text in axes.texts if text.get_text()]
     with pytest.raises(ValueError, match=r"InfoPlaneCallback\(options=\{'bins': 3\}\): expected none beside a metric"):
         InfoPlaneCallback(estimator=_Shapes(), options={"bins": 3})
 
@@ -467,3 +471,14 @@ def test_between_layers_with_noise_there_is_no_more_than_either_says_of_the_inpu
 def test_arguments_of_a_wrong_type_are_refused_at_construction(arguments, error, message):
     with pytest.raises(error, match=r"InfoPlaneCallback\(.*" + message):
         InfoPlaneCallback(**arguments)
+
+
+def test_the_axes_carry_the_unit_of_the_estimator():
+    for estimator, label in (
+        ("hsic", "dependence of layer T on the inputs X"),
+        (MutualInformation("ksg", base=math.e), "I(X;T) in nats"),
+        ("binned", "I(X;T) in bits"),
+    ):
+        callback = InfoPlaneCallback(estimator=estimator, layers="net.6", num_samples=NUM_SAMPLES)
+        fit(callback, max_epochs=1)
+        assert callback.plot().axes[0].get_xlabel() == label

@@ -37,6 +37,13 @@ CONFIG = {
                 },
             },
             {
+                "class_path": "lightning_foresight.InfoPlaneCallback",
+                "init_args": {
+                    "estimator": {"class_path": "tests.metrics.dependence_two_processes.DistanceCorrelation"},
+                    "prefix": "own",
+                },
+            },
+            {
                 "class_path": "lightning_foresight.GradientNoiseScaleCallback",
                 "init_args": {"decay": 0.9, "every_n_steps": 1},
             },
@@ -78,8 +85,10 @@ def test_a_yaml_file_makes_the_callbacks(package, tmp_path):
     assert [type(callback).__name__ for callback in ours] == [
         "EICallback",
         "InfoPlaneCallback",
+        "InfoPlaneCallback",
         "GradientNoiseScaleCallback",
     ]
     assert all(len(callback.history) > 0 for callback in ours)
     assert ours[0].norm == "soft"
     assert ours[1].schedule.points == (1, 2, 5)
+    assert type(ours[2].estimator).__name__ == "DistanceCorrelation"
