@@ -10,9 +10,9 @@ from torchmetrics import Metric
 
 from lightning_foresight.functional._checks import check_choice, check_int, check_range, describe
 from lightning_foresight.functional.effective_information.binning import bins_or_outside, clamped_bins
-from lightning_foresight.functional.effective_information.pair_counts import (
+from lightning_foresight.functional.effective_information.pair_counts import count_pairs
+from lightning_foresight.functional.effective_information.pair_information import (
     corrected_information,
-    count_pairs,
     grassberger_terms,
     information_std_error,
 )

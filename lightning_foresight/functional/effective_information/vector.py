@@ -137,7 +137,7 @@ def _between_once(
     generator: torch.Generator,
 ) -> Estimate:
     def answer(inputs: Tensor) -> Tensor:
-        codes = clamped_output_codes(problem, respond(owner, problem, inputs))
+        codes = clamped_output_codes(problem, respond(owner, problem, inputs)).long()
         return codes[:, _indices(owner, "output", targets, codes.shape[1], codes.device)]
 
     width = num_inputs(problem)
@@ -148,7 +148,7 @@ def _between_once(
             inputs = uniform(problem, generator, part.stop - part.start, width)
             found.append(answer(inputs))
             if part.start < CELLS:
-                in_codes.append(input_codes(problem, inputs[:CELLS])[:, sources])
+                in_codes.append(input_codes(problem, inputs[:CELLS])[:, sources].long())
         marginal = vector_entropy(torch.cat(found), problem.out_bins, generator)
 
         cells = _cells(problem, torch.cat(in_codes), samples)

@@ -11,8 +11,8 @@ from lightning_foresight.functional.effective_information.bias import (
     null_of_margins,
     null_of_uniform_inputs,
 )
-from lightning_foresight.functional.effective_information.pair_counts import (
-    count_pairs,
+from lightning_foresight.functional.effective_information.pair_counts import count_pairs
+from lightning_foresight.functional.effective_information.pair_information import (
     grassberger_information,
     grassberger_terms,
 )
