@@ -125,6 +125,10 @@ class PerExampleObserver(GradientObserver):
                 with torch.no_grad(), torch.autocast(d.device.type, enabled=False):
                     inputs = x.to(torch.promote_types(x.dtype, torch.float32)) if x.is_floating_point() else x
                     record_uses(module, inputs, d.to(torch.promote_types(d.dtype, torch.float32)), self._uses)
+                    for parameter in module._parameters.values():
+                        use = self._uses.get(id(parameter))
+                        if use is not None and use.count == self._expected.get(id(parameter)):
+                            use.settle()  # while its tensors are in the caches, and so that they can be freed
             except RuntimeError as error:
                 self._error = error
 

@@ -21,8 +21,17 @@ class Dense(NamedTuple):
     """A matrix parameter's gradient of one example, the sum over tokens of outer products ``left right^T``."""
 
     left: Tensor  # (examples, tokens, rows)
-    right: Tensor  # (examples, tokens, columns)
+    right: Tensor  # (examples, tokens, columns), or a view of overlapping patches that flattens to it
     block: int = 0  # which block of the parameter: those of different blocks never meet
+
+    def columns(self, part: slice) -> Tensor:
+        """Return ``right`` of some examples; only now are patches copied."""
+        return self.right[part].reshape(-1, self.left.shape[1], self.num_columns)
+
+    @property
+    def num_columns(self) -> int:
+        """Length of a row of the gradient."""
+        return self.right[0].numel() // self.left.shape[1]
 
 
 class Indexed(NamedTuple):
@@ -40,20 +49,28 @@ class Uses:
         self.outer: list[Dense | Indexed] = []
         self.vector: Tensor | None = None  # (examples, elements)
         self.count = 0
+        self.settled: Tensor | None = None
 
     def add_vector(self, value: Tensor) -> None:
         """Add to the gradient itself, for parameters as small as a bias."""
         self.vector = value if self.vector is None else self.vector + value
 
+    def settle(self) -> None:
+        """Work out the squared norms, since no other use will follow, and let go of everything else."""
+        self.settled = self.sq_norms()
+        self.outer, self.vector = [], None
+
     def sq_norms(self) -> Tensor:
         """Return the squared norms of the examples' gradients, shape (examples,)."""
+        if self.settled is not None:
+            return self.settled
         parts = [] if self.vector is None else [self.vector.square().sum(1)]
         for position, first in enumerate(self.outer):
             parts.append(inner_products(first, first))
             for second in self.outer[position + 1 :]:  # a tied parameter: its gradients add up before squaring
                 if first.block == second.block:
                     parts.append(2 * inner_products(first, second))
-        return torch.stack(parts).sum(0)
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 
 def inner_products(first: Dense | Indexed, second: Dense | Indexed) -> Tensor:
@@ -68,44 +85,47 @@ def inner_products(first: Dense | Indexed, second: Dense | Indexed) -> Tensor:
     if isinstance(first, Indexed) and isinstance(second, Dense):
         first, second = second, first
     if isinstance(first, Dense) and isinstance(second, Dense):
-        examples, tokens, rows = first.left.shape
-        columns, others = first.right.shape[2], second.left.shape[1]
-        if tokens * others > rows * columns:
-            return _by_gradient(first, second)
-        return _by_chunks(
-            lambda part: torch.einsum(
-                "nts,nts->n",
-                first.left[part] @ second.left[part].mT,
-                first.right[part] @ second.right[part].mT,
-            ),
-            examples,
-            8 * tokens * others,
-        )
+        return _dense_products(first, second)
 
     def overlap(part: slice) -> Tensor:
         products = first.right[part] @ second.right[part].mT  # (examples, tokens, others)
+        assert isinstance(second, Indexed)
         if isinstance(first, Indexed):
-            assert isinstance(second, Indexed)
             alike = first.rows[part].unsqueeze(2) == second.rows[part].unsqueeze(1)
             return (products * alike).sum((1, 2))
-        assert isinstance(second, Indexed)
         where = second.rows[part].unsqueeze(1).expand(-1, first.left.shape[1], -1)
         return (products * first.left[part].gather(2, where)).sum((1, 2))
 
     return _by_chunks(overlap, len(first.right), 12 * first.right.shape[1] * second.right.shape[1])
 
 
-def _by_gradient(first: Dense, second: Dense) -> Tensor:
-    def product(part: slice) -> Tensor:
-        gradient = first.left[part].mT @ first.right[part]
-        other = gradient if second is first else second.left[part].mT @ second.right[part]
+def _dense_products(first: Dense, second: Dense) -> Tensor:
+    examples, tokens, rows = first.left.shape
+    columns, others = first.num_columns, second.left.shape[1]
+    itself = second is first
+
+    def by_gradient(part: slice) -> Tensor:
+        gradient = first.left[part].mT @ first.columns(part)
+        other = gradient if itself else second.left[part].mT @ second.columns(part)
         return (gradient * other).sum((1, 2))
 
-    return _by_chunks(product, len(first.left), 8 * first.left.shape[2] * first.right.shape[2])
+    def by_tokens(part: slice) -> Tensor:
+        lefts, rights = (first.left[part], second.left[part]), (first.columns(part), second.columns(part))
+        # The shorter vectors give the weights in sum_ts w_ts (l_t . l'_s): a token by token matrix, and one product
+        # with it, are twice as fast as two such matrices, whose products have a long inner and short outer axes.
+        short, long = (lefts, rights) if rows < columns else (rights, lefts)
+        weights = short[0] @ short[1].mT.contiguous()
+        return (weights @ long[1]).mul_(long[0]).sum((1, 2))
+
+    multiplications = tokens * others * (rows + columns)
+    if (tokens + (0 if itself else others)) * rows * columns < multiplications:
+        return _by_chunks(by_gradient, examples, 8 * (rows * columns + tokens * columns))
+    return _by_chunks(by_tokens, examples, 4 * tokens * (others + 2 * max(rows, columns)))
 
 
 def _by_chunks(compute: Callable[[slice], Tensor], examples: int, bytes_per_example: int) -> Tensor:
-    return torch.cat([compute(part) for part in chunks(examples, bytes_per_example)])
+    parts = [compute(part) for part in chunks(examples, bytes_per_example)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def record_uses(module: nn.Module, x: Tensor, d: Tensor, uses: dict[int, Uses]) -> None:
@@ -136,14 +156,15 @@ def record_uses(module: nn.Module, x: Tensor, d: Tensor, uses: dict[int, Uses]) 
     else:
         left, right, groups = d.flatten(2).mT, _patches(module, x), module.groups  # type: ignore[assignment]
     if weight is not None:
-        pairs = zip(left.chunk(groups, 2), right.chunk(groups, 2), strict=True)
+        axis = 2 if right.ndim == 3 else -1 - len(module.kernel_size)  # type: ignore[arg-type]
+        pairs = zip(left.chunk(groups, 2), right.chunk(groups, axis), strict=True)
         weight.outer.extend(Dense(a, b, block) for block, (a, b) in enumerate(pairs))
     if bias is not None:
         bias.add_vector(left.sum(1))
 
 
 def _patches(module: Any, x: Tensor) -> Tensor:
-    """Return what the kernel of a convolution sees at each place, shape (examples, places, channels * taps)."""
+    """Return a view of what the kernel of a convolution sees, shape (examples, places..., channels, taps...)."""
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     x = F.pad(x, module._reversed_padding_repeated_twice, mode=mode)
     axes = len(module.kernel_size)
@@ -151,8 +172,7 @@ def _patches(module: Any, x: Tensor) -> Tensor:
         zip(module.kernel_size, module.stride, module.dilation, strict=True), start=2
     ):
         x = x.unfold(axis, (size - 1) * dilation + 1, stride)[..., ::dilation]
-    # (examples, channels, places..., taps...)
-    return x.movedim(1, 1 + axes).flatten(1 + axes).flatten(1, axes)
+    return x.movedim(1, 1 + axes)
 
 
 def _normalised(module: nn.Module, x: Tensor) -> Tensor:

@@ -1,0 +1,69 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lightning_foresight.probes.gradient_examples import PerExampleObserver
+from tests.reference.gradient_noise import per_example_gradients
+
+
+class Tied(nn.Module):
+    """Embedding tied to the head, a layer that is called twice, a normalisation."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.linear, self.norm = nn.Embedding(7, 6), nn.Linear(6, 6), nn.LayerNorm(6)
+        self.head = nn.Linear(6, 7, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, tokens):
+        return self.head(self.norm(self.linear(torch.tanh(self.linear(self.embedding(tokens)))))).transpose(1, 2)
+
+
+def convolutional():
+    return nn.Sequential(nn.Conv2d(2, 4, 3, groups=2, padding=1), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(64, 7))
+
+
+def observe(model, inputs, targets):
+    observer = PerExampleObserver(model, list(model.parameters()))
+    observer.before_forward(len(inputs))
+    loss = F.cross_entropy(model(inputs), targets)
+    observer.before_backward(loss, len(inputs), seed=0)
+    loss.backward()
+    return observer
+
+
+@pytest.mark.parametrize("name", ["tied", "convolutional"])
+def test_norms_in_the_runs_own_pass_agree_with_one_backward_per_example(name):
+    torch.manual_seed(0)
+    if name == "tied":
+        model, inputs = Tied(), torch.randint(0, 7, (5, 4))
+        targets = inputs.roll(1, 1)
+    else:
+        model, inputs, targets = convolutional(), torch.randn(5, 2, 4, 4), torch.tensor([0, 1, 2, 3, 4])
+    norms = observe(model, inputs, targets).collect()
+    assert norms.indices == tuple(range(len(list(model.parameters()))))
+    expected = (per_example_gradients(model, F.cross_entropy, inputs, targets) ** 2).sum(1).mean()
+    assert abs(norms.norms.double().square().sum() / expected - 1) < 1e-5
+
+
+def test_nothing_of_a_layer_is_held_once_its_last_use_is_known():
+    torch.manual_seed(0)
+    tokens = torch.randint(0, 7, (5, 4))
+    observer = observe(Tied(), tokens, tokens)
+    assert len(observer._uses) == 5
+    assert all(not use.outer and use.vector is None for use in observer._uses.values())
+
+
+def test_parameters_used_outside_of_supported_layers_are_named():
+    model = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
+    inputs = torch.randn(3, 5, 4)
+    observer = PerExampleObserver(model, list(model.parameters()))
+    observer.before_forward(3)
+    loss = model(inputs).square().mean()
+    observer.before_backward(loss, 3, seed=0)
+    loss.backward()
+    with pytest.raises(
+        ValueError, match=r"no outer products for self_attn.in_proj_weight, .*Measured are calls of Lin"
+    ):
+        observer.collect()
