@@ -1,4 +1,4 @@
-"""Squared distances between rows, a block of rows at a time, with exact zeros between equal rows."""
+"""Squared distances between rows, a block of rows at a time, never above zero between equal rows."""
 
 from __future__ import annotations
 
@@ -14,35 +14,53 @@ class SquaredDistances:
     Args:
         rows: Floating point, shape ``(n, features)``.
         spread_out: Whether the rows fill all their dimensions, as normal scores do, so that neighbours are not much
-            nearer than chance brings them; then fewer features do for single precision.
+            nearer than chance brings them; then single precision does for few features too.
     """
 
     def __init__(self, rows: Tensor, spread_out: bool = False) -> None:
         self.rows = rows - rows.mean(0)
         self.width = rows.shape[1]
+        self.wide_buffer: Tensor | None = None
         if self.width == 1:
             return
         # The product cancels: in float32 that is harmless only where many features keep rows far apart.
-        dtype = rows.dtype if self.width > (4 if spread_out else 64) else torch.float64
+        dtype = rows.dtype if spread_out or self.width > 64 else torch.float64
         wide = self.rows.to(dtype)
         sq = wide.square().sum(1, keepdim=True)
-        # What rounding leaves between equal rows; taken off everywhere, so that equal rows are at distance 0.
+        # What rounding leaves between equal rows; taken off everywhere, so that equal rows are at most at distance 0.
         rounding = 16 * torch.finfo(dtype).eps * sq.max()
         one = torch.ones_like(sq)
         self.left = torch.cat([-2 * wide, sq - rounding, one], 1)
         self.right = torch.cat([wide, one, sq], 1).T.contiguous()
 
-    def block(self, first: slice, second: slice = slice(None)) -> Tensor:
-        """Return distances from the rows ``first`` to the rows ``second``."""
+    def buffer(self, rows: int) -> Tensor:
+        """Memory for :meth:`block` that is written again and again: new memory would cost more than the product."""
+        shape = rows, self.rows.shape[0]
+        if self.width > 1 and self.left.dtype != self.rows.dtype:
+            self.wide_buffer = self.left.new_empty(shape)
+        return self.rows.new_empty(shape)
+
+    def block(self, first: slice, out: Tensor) -> Tensor:
+        """Write distances from the rows ``first`` to all into the head of ``out``; at most 0 between equal rows."""
+        out = out[: first.stop - first.start]
         if self.width == 1:
-            return (self.rows[first] - self.rows[second].T).square_()
-        return (self.left[first] @ self.right[:, second]).to(self.rows.dtype).clamp_(min=0)
+            return torch.sub(self.rows[first], self.rows.T, out=out).square_()
+        if self.wide_buffer is None:
+            return torch.mm(self.left[first], self.right, out=out)
+        return out.copy_(torch.mm(self.left[first], self.right, out=self.wide_buffer[: out.shape[0]]))
 
 
-def row_blocks(n: int, device: torch.device, columns: int | None = None) -> list[slice]:
-    """Slices of rows whose distances to all others take little memory on a CPU, or the budget of a device."""
-    columns = n if columns is None else columns
-    length = chunk_length(n, 64 * columns, 2**26 if device.type == "cpu" else None)
+def row_blocks(n: int, device: torch.device, columns: int | None = None, width: int = 1) -> list[slice]:
+    """Slices of rows whose distances to ``columns`` others stay in a CPU's cache, or in the budget of a device.
+
+    Args:
+        n: Rows to cut.
+        device: Where they are.
+        columns: How many others each is compared with; n when not given.
+        width: Features of a row: the more, the more rows it takes to make a matrix product worth its reading.
+    """
+    per_row = 64 * (n if columns is None else columns)
+    length = max(16 + width // 2, chunk_length(n, per_row, 2**23)) if device.type == "cpu" else chunk_length(n, per_row)
     return [slice(start, min(n, start + length)) for start in range(0, n, length)]
 
 
@@ -61,8 +79,8 @@ def smallest(values: Tensor, k: int) -> Tensor:
     return torch.cat([candidates, values[:, 32 * groups :]], 1).topk(k, 1, largest=False).values
 
 
-def count_below(values: Tensor, limit: Tensor, closed: bool = False) -> Tensor:
-    """How many entries of each row are below (or at) the row's limit, as float64."""
+def count_below(values: Tensor, limit: Tensor, scratch: Tensor, closed: bool = False) -> Tensor:
+    """How many entries of each row are below (or at) the row's limit, as float64; ``scratch`` is as ``values``."""
     # Written as floats, the comparison is summed four times as fast as a mask is counted.
     compare = torch.le if closed else torch.lt
-    return compare(values, limit.unsqueeze(1), out=torch.empty_like(values)).sum(1).double()
+    return compare(values, limit.unsqueeze(1), out=scratch).sum(1).double()

@@ -16,8 +16,13 @@ from lightning_foresight.functional.mutual_information._distances import (
     row_blocks,
     smallest,
 )
+from lightning_foresight.functional.mutual_information._single_columns import copies, neighbourhoods
 
 _OWNER = "ksg"
+# Samples share neighbours, so that their terms move together: the estimate spreads more than independent terms would.
+# Measured on ten closed-form pairs at 300, 1,000 and 4,000 samples, for 1 to 24 neighbours.
+_SPREAD_OF_ONE, _SPREAD_GROWTH = 1.15, 0.09
+_HEAVY_TAILS = 20.0  # fourth moment of a standardised column: 3 for a normal one, 9 for an exponential one
 
 
 def check_ksg(k: int = 3, variant: int = 1) -> None:
@@ -41,33 +46,72 @@ def _check_neighbours(n: int, k: int) -> None:
         fail(_OWNER, "k", k, f"expected fewer neighbours than the {n} samples have; lower k or pass more samples.")
 
 
-def ksg_terms(x: Tensor, y: Tensor, k: int, variant: int, spread_out: bool = False) -> Tensor:
-    """The samples' terms of the estimate, in nats; their mean is the estimate."""
+def ksg_terms(
+    x: Tensor, y: Tensor, k: int, variant: int = 1, spread_out: bool = False, queries: int | None = None
+) -> Tensor:
+    """The samples' terms of the estimate, in nats; their mean is the estimate.
+
+    Args:
+        x: Floating point, shape ``(n, features)``.
+        y: Likewise.
+        k: Which neighbour.
+        variant: As in :func:`ksg_pair`.
+        spread_out: As in :class:`SquaredDistances`.
+        queries: Terms of the first so many samples only, their neighbours still being sought among all.
+    """
     n = x.shape[0]
-    of_x, of_y = SquaredDistances(x, spread_out), SquaredDistances(y, spread_out)
+    log_n = torch.digamma(torch.tensor(float(n), dtype=torch.float64, device=x.device))
+    if x.shape[1] == y.shape[1] == 1:
+        return log_n + single_column_terms(x, y, [k], variant)[0][:queries]
+    dtype = torch.promote_types(x.dtype, y.dtype)
+    of_x, of_y = SquaredDistances(x.to(dtype), spread_out), SquaredDistances(y.to(dtype), spread_out)
+    of_k = torch.digamma(torch.tensor(float(k), dtype=torch.float64, device=x.device))
+    blocks = row_blocks(n if queries is None else queries, x.device, n, of_x.width + of_y.width)
+    length = blocks[0].stop
+    buffer_x, buffer_y = of_x.buffer(length), of_y.buffer(length)
+    buffer_joint, buffer_count = torch.empty_like(buffer_x), torch.empty_like(buffer_x)
     terms = []
-    for block in row_blocks(n, x.device):
-        dx, dy = of_x.block(block), of_y.block(block)
+    for block in blocks:
+        dx, dy = of_x.block(block, buffer_x), of_y.block(block, buffer_y)
+        scratch = buffer_count[: dx.shape[0]]
         own = torch.arange(block.start, block.stop, device=x.device).unsqueeze(1)
-        joint = torch.maximum(dx, dy).scatter_(1, own, torch.inf)
+        joint = torch.maximum(dx, dy, out=buffer_joint[: dx.shape[0]]).scatter_(1, own, torch.inf)
         if variant == 1:
-            limit = limit_y = smallest(joint, k)[:, -1]
-            near_x, near_y = count_below(dx, limit), count_below(dy, limit)  # with the sample itself, unless limit = 0
-            of_block = torch.digamma(x.new_tensor(k).double()) - torch.digamma(near_x) - torch.digamma(near_y)
+            limit = limit_y = smallest(joint, k)[:, -1].clamp_(min=0)
+            # With the sample itself, unless the limit is 0.
+            near_x, near_y = count_below(dx, limit, scratch), count_below(dy, limit, scratch)
+            of_block = of_k - torch.digamma(near_x) - torch.digamma(near_y)
         else:
             nearest = joint.topk(k, 1, largest=False).indices
-            limit, limit_y = dx.gather(1, nearest).amax(1), dy.gather(1, nearest).amax(1)
-            near_x, near_y = count_below(dx, limit, closed=True) - 1, count_below(dy, limit_y, closed=True) - 1
-            of_block = torch.digamma(x.new_tensor(k).double()) - 1 / k - torch.digamma(near_x) - torch.digamma(near_y)
-        # k copies of a sample: the value of a discrete pair, from how many share it (Gao et al. 2017).
+            limit, limit_y = (each.gather(1, nearest).amax(1).clamp_(min=0) for each in (dx, dy))
+            near_x, near_y = count_below(dx, limit, scratch, True) - 1, count_below(dy, limit_y, scratch, True) - 1
+            of_block = of_k - 1 / k - torch.digamma(near_x) - torch.digamma(near_y)
         tied = torch.maximum(limit, limit_y) == 0
         if bool(tied.any()):
             zero = torch.zeros_like(limit)
-            copies, same_x, same_y = (count_below(each, zero, closed=True) for each in (joint, dx, dy))
-            discrete = torch.digamma(copies) - torch.digamma(same_x - 1) - torch.digamma(same_y - 1)
-            of_block = torch.where(tied, discrete, of_block)
+            same, same_x, same_y = (count_below(each, zero, scratch, True) for each in (joint, dx, dy))
+            of_block = torch.where(tied, _discrete_terms(same + 1, same_x, same_y), of_block)
         terms.append(of_block)
-    return torch.digamma(torch.tensor(float(n), dtype=torch.float64, device=x.device)) + torch.cat(terms)
+    return log_n + torch.cat(terms)
+
+
+def single_column_terms(x: Tensor, y: Tensor, neighbours: list[int], variant: int = 1) -> list[Tensor]:
+    """For each number of neighbours the terms of single columns, less digamma(n), by one search."""
+    x, y = x.flatten().double(), y.flatten().double()
+    own = variant - 1
+    found = []
+    for k, near in zip(neighbours, neighbourhoods(x, y, neighbours, variant), strict=True):
+        of_k = torch.digamma(x.new_tensor(float(k))) - (0.0 if variant == 1 else 1 / k)
+        terms = of_k - torch.digamma((near.near_x - own).double()) - torch.digamma((near.near_y - own).double())
+        tied = torch.maximum(near.limit_x, near.limit_y) == 0
+        found.append(torch.where(tied, _discrete_terms(*copies(x, y)), terms) if bool(tied.any()) else terms)
+    return found
+
+
+def _discrete_terms(same: Tensor, same_x: Tensor, same_y: Tensor) -> Tensor:
+    """Terms of a sample with k copies: those of a discrete pair, from how many share it (Gao et al. 2017)."""
+    of_pair, of_x, of_y = (torch.digamma((each - 1).double()) for each in (same, same_x, same_y))
+    return of_pair - of_x - of_y
 
 
 def ksg_pair(x: Tensor, y: Tensor, *, base: float = 2, k: int = 3, variant: int = 1) -> Estimate:
@@ -77,8 +121,8 @@ def ksg_pair(x: Tensor, y: Tensor, *, base: float = 2, k: int = 3, variant: int 
 
     with :math:`n_x`, :math:`n_y` the samples nearer in x, in y than the k-th neighbour in both (the larger of the two
     Euclidean distances; columns are divided by their standard deviation). Copies of samples count as discrete values
-    (Gao et al. 2017). Right to about 0.01 nats for single columns; in more dimensions it reads low, the more the larger
-    the information: its error there is bias, so the standard error is given as NaN.
+    (Gao et al. 2017). In more than one dimension it reads low, the more the larger the information: its error there is
+    bias, so ``kind`` is ``"lower_bound"`` and the standard error NaN.
 
     Args:
         x: Samples, shape ``(n, ...)``.
@@ -89,7 +133,9 @@ def ksg_pair(x: Tensor, y: Tensor, *, base: float = 2, k: int = 3, variant: int 
 
     Returns:
         The estimate, a scalar in float64; it can be slightly negative. ``std_error`` for single columns joins the
-        spread of the samples' terms and the bias that shows in how far four times as many neighbours move the value.
+        spread of the samples' terms and the bias that sharp edges of the density would cause, which shows in how far
+        more neighbours move the value. Where that bias is more than twice the spread, or a column has tails so heavy
+        that they set its scale (``"auto"`` goes by ranks), ``kind`` is ``"lower_bound"``.
 
     Raises:
         ValueError: If samples are not finite, differ in number or are fewer than ``k + 2``, or an option is out of
@@ -113,13 +159,24 @@ def ksg_pair(x: Tensor, y: Tensor, *, base: float = 2, k: int = 3, variant: int 
     n = x_rows.shape[0]
     _check_neighbours(n, k)
     x_rows, y_rows = _standardised(x_rows), _standardised(y_rows)
-    terms = ksg_terms(x_rows, y_rows, k, variant) / math.log(base)
-    error: Tensor | float = math.nan
-    if x_rows.shape[1] == y_rows.shape[1] == 1:
-        # More neighbours have more bias: how far they move the value says how much of it there may be.
-        moved = ksg_terms(x_rows, y_rows, min(4 * k, n - 2), variant).mean() / math.log(base) - terms.mean()
-        error = (terms.var() / n + moved**2).sqrt()
-    return make_estimate(terms.mean(), std_error=error, num_samples=n, method=f"KSG-{variant} (k={k})")
+    nats, method = math.log(base), f"KSG-{variant} (k={k})"
+    if x_rows.shape[1] > 1 or y_rows.shape[1] > 1:
+        value = ksg_terms(x_rows, y_rows, k, variant).mean() / nats
+        return make_estimate(value, std_error=math.nan, num_samples=n, kind="lower_bound", method=method)
+    more, most = min(2 * k, n - 2), min(8 * k, n - 2)
+    terms, of_more, of_most = single_column_terms(x_rows, y_rows, [k, more, most], variant)
+    spread = _SPREAD_OF_ONE * k**_SPREAD_GROWTH * terms.std() / math.sqrt(n)
+    # At a sharp edge of the density the bias grows with the square root of k.
+    slope = (of_more.mean() - of_most.mean()) / max(math.sqrt(most) - math.sqrt(more), 1e-9)
+    bias = math.sqrt(k) * slope
+    heavy = torch.stack([(each - each.mean()).pow(4).mean() for each in (x_rows, y_rows)]).amax() > _HEAVY_TAILS
+    return make_estimate(
+        (terms.mean() + torch.digamma(terms.new_tensor(float(n)))) / nats,
+        std_error=(spread**2 + bias**2).sqrt() / nats,
+        num_samples=n,
+        kind="lower_bound" if bool((bias > 2 * spread) | heavy) else "estimate",
+        method=method,
+    )
 
 
 def ksg_label(activations: Tensor, labels: Tensor, *, base: float = 2, k: int = 3, variant: int = 1) -> Estimate:
@@ -163,19 +220,24 @@ def ksg_label(activations: Tensor, labels: Tensor, *, base: float = 2, k: int = 
     labels, order = labels.to(rows.device).sort()
     sizes = torch.bincount(labels, minlength=num_labels).tolist()
     distances = SquaredDistances(rows[order])
+    parts = {size: row_blocks(size, rows.device, n, rows.shape[1]) for size in set(sizes) if size > 1}
+    buffer = distances.buffer(max((blocks[0].stop for blocks in parts.values()), default=0))
+    buffer_count = torch.empty_like(buffer)
     terms, start = [], 0
     for size in sizes:
         if size < 2:
             start += size
             continue
         members = slice(start, start + size)
-        for part in row_blocks(size, rows.device, columns=n):
+        for part in parts[size]:
             block = slice(start + part.start, start + part.stop)
             own = torch.arange(block.start, block.stop, device=rows.device).unsqueeze(1)
-            to_all = distances.block(block).scatter_(1, own, torch.inf)
-            limit = smallest(to_all[:, members], min(k, size - 1))[:, -1]
-            same, all_labels = (count_below(each, limit, closed=True) for each in (to_all[:, members], to_all))
-            terms.append(torch.digamma(same) - torch.digamma(all_labels) - torch.digamma(same.new_tensor(float(size))))
+            to_all = distances.block(block, buffer).scatter_(1, own, torch.inf)
+            limit = smallest(to_all[:, members], min(k, size - 1))[:, -1].clamp_(min=0)
+            scratch = buffer_count[: limit.shape[0]]
+            same = count_below(to_all[:, members], limit, scratch[:, members], closed=True)
+            near = count_below(to_all, limit, scratch, closed=True)
+            terms.append(torch.digamma(same) - torch.digamma(near) - torch.digamma(same.new_tensor(float(size))))
         start += size
     if not terms:
         raise ValueError(

@@ -96,7 +96,7 @@ def noisy_information(
     i_xt, i_ty, left_out = [], [], []
     for _ in range(num_draws):
         noise = torch.randn(rows.shape, generator=generator, dtype=rows.dtype, device=rows.device)
-        for block in row_blocks(n, rows.device):
+        for block in row_blocks(n, rows.device, width=rows.shape[1]):
             noisy = rows[block] + noise[block]
             # log phi(z - t_j) less that of the own centre, so that the own term is exp(0) = 1.
             own = (noisy * rows[block]).sum(1) - half_sq[block]

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from lightning_foresight.functional import label_information, mutual_information
 from lightning_foresight.functional.mutual_information import _distances
-from tests.functional.mutual_information.tasks import gaussian, gaussian_information
+from lightning_foresight.functional.mutual_information.ksg import single_column_terms
+from tests.functional.mutual_information.tasks import TASKS, gaussian
 from tests.reference import information as slow
 
 
@@ -36,22 +37,60 @@ def test_label_value_is_that_of_one_sample_at_a_time(width: int) -> None:
 def test_blocks_do_not_change_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = pair(2)
     whole = mutual_information(x, y, estimator="ksg").value.item()
-    monkeypatch.setattr(_distances, "chunk_length", lambda total, per_item, budget: 7)
+    monkeypatch.setattr(_distances, "chunk_length", lambda total, per_item, budget=None: 7)
     assert mutual_information(x, y, estimator="ksg").value.item() == pytest.approx(whole, abs=1e-12)
 
 
-@pytest.mark.parametrize("rho", [0.0, 0.8, 0.99])
-def test_interval_of_single_columns_covers_the_truth(rho: float) -> None:
-    truth, inside = gaussian_information([rho]) / math.log(2), 0
-    for seed in range(60):
-        x, y = gaussian([rho], 1)(300, torch.Generator().manual_seed(seed))
-        low, high = mutual_information(x, y, estimator="ksg").interval(0.95)
-        inside += int(low <= truth <= high)
-    assert inside >= 52  # 95% of 60 is 57; three standard deviations below that
+@pytest.mark.parametrize("variant", [1, 2])
+def test_windows_find_the_neighbours_of_skewed_and_tied_columns(variant: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(500, 1, generator=generator, dtype=torch.float64).exp() ** 4  # most windows are too narrow
+    x[:100] = 0.0
+    y = torch.randn(500, 1, generator=generator, dtype=torch.float64) + x.clamp(max=2)
+    value = mutual_information(x, y, estimator="ksg", variant=variant, base=math.e).value.item()
+    assert value == pytest.approx(slow.ksg(x.numpy(), y.numpy(), 3, variant), abs=1e-9)
+
+
+def test_searching_for_several_numbers_of_neighbours_at_once_gives_what_each_gives() -> None:
+    x, y = pair(5, width=1)
+    for k, terms in zip([2, 5, 11], single_column_terms(x, y, [2, 5, 11]), strict=True):
+        assert torch.equal(terms, single_column_terms(x, y, [k])[0])
+
+
+@pytest.mark.parametrize("name", ["normal-1", "normal-1-independent", "uniform-sum-1"])
+def test_interval_of_single_columns_covers_the_truth(name: str) -> None:
+    sample, truth, _ = TASKS[name]
+    inside = claimed = 0
+    for seed in range(100):
+        estimate = mutual_information(*sample(300, torch.Generator().manual_seed(seed)), "ksg", math.e)
+        low, high = estimate.interval(0.95)
+        assert estimate.kind in ("estimate", "lower_bound")
+        if estimate.kind == "estimate":
+            claimed += 1
+            inside += int(low <= truth <= high)
+    assert claimed >= 60
+    assert inside / claimed >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / claimed)
+
+
+def test_edges_that_bias_the_value_make_it_a_lower_bound() -> None:
+    x = torch.rand(1000, 1, generator=torch.Generator().manual_seed(0))
+    y = x + 0.04 * (torch.rand(1000, 1, generator=torch.Generator().manual_seed(1)) - 0.5)
+    estimate = mutual_information(x, y, estimator="ksg", base=math.e)
+    assert estimate.kind == "lower_bound"
+    truth = 0.02 - math.log(0.04)
+    assert estimate.value.item() < truth < estimate.interval()[1].item()
+
+
+def test_heavy_tails_make_the_value_a_lower_bound_where_ranks_do_not() -> None:
+    x, y = TASKS["student-1"][0](500, torch.Generator().manual_seed(0))
+    assert mutual_information(x, y, estimator="ksg").kind == "lower_bound"
+    assert mutual_information(x, y).kind == "estimate"
 
 
 def test_error_in_more_columns_is_not_claimed() -> None:
-    assert math.isnan(mutual_information(*pair(0, width=2), estimator="ksg").std_error.item())
+    estimate = mutual_information(*pair(0, width=2), estimator="ksg")
+    assert math.isnan(estimate.std_error.item())
+    assert estimate.kind == "lower_bound"
 
 
 def test_copies_of_samples_count_as_discrete_values() -> None:
