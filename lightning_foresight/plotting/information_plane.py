@@ -48,7 +48,9 @@ def information_plane(
         axes.legend(handles=handles, title="layer", fontsize="small", framealpha=0.85, loc="best")
     if input_limit is not None:
         # Upper ends of intervals may lie far beyond what the samples can express: they run out of the picture.
-        axes.set_xlim(right=min(axes.get_xlim()[1], 1.04 * input_limit))
+        right = min(axes.get_xlim()[1], 1.04 * input_limit)
+        first = min(min(path.x, default=right) for path in paths.values())
+        axes.set_xlim(max(axes.get_xlim()[0], first - 0.05 * (right - first)), right)
     if input_limit is not None and input_limit < axes.get_xlim()[1]:
         axes.axvline(input_limit, color="grey", linestyle="--", linewidth=1)
         axes.annotate(

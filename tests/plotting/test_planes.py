@@ -42,6 +42,13 @@ def test_the_null_is_dotted_and_named_once():
     _renders(figure)
 
 
+def test_an_interval_beyond_what_samples_can_express_does_not_push_the_paths_aside():
+    wide = Path([0, 1], [4.0, 5.0], [0.2, 0.9], ([4.0, 5.0], [80.0, 90.0]), None)
+    left, right = information_plane({"fc1": wide}, input_limit=6.0).axes[0].get_xlim()
+    assert 3.5 < left < 4
+    assert 6 < right < 6.5
+
+
 def test_the_causal_plane_shows_ei_beside_it():
     figure = causal_plane(PATHS)
     plane, over_time = figure.axes[:2]
