@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 _EXACT_IN_FLOAT32 = 2**24
-_ANTICHAINS = 1024  # a chunk of 128 rows of these stays in the second-level cache of a core
-_CPU_ROWS, _GPU_ROWS = 128, 8192
+_ANTICHAINS = 1024  # few enough that a chunk stays near the core
+_CPU_ROWS, _GPU_ROWS = 256, 8192
 
 
 class RowPlan(NamedTuple):
@@ -85,7 +85,12 @@ def sum_log_unions(agreement: Tensor, codes: Tensor, plan: RowPlan) -> Tensor:
     padding[-1] = 1
     columns, factors = plan.order.shape
     length = max(1, (_CPU_ROWS if agreement.device.type == "cpu" else _GPU_ROWS) // factors)
-    whole = bool((agreement == agreement.round()).all() and agreement.sum(0).max() < _EXACT_IN_FLOAT32)
+    largest = float(agreement.sum(0).max())
+    whole = largest < _EXACT_IN_FLOAT32 and bool((agreement == agreement.round()).all())
+    # So many whole factors multiply without rounding in float32, which takes half the memory of float64.
+    exact = 1
+    while whole and 2 * exact <= factors and largest ** (2 * exact) < _EXACT_IN_FLOAT32:
+        exact *= 2
     rows = torch.cat([agreement, padding], 1).T.to(torch.float32 if whole else agreement.dtype)
     # Within a chunk the rows come factor by factor, so that a product runs over whole contiguous blocks.
     chunks = [
@@ -97,9 +102,14 @@ def sum_log_unions(agreement: Tensor, codes: Tensor, plan: RowPlan) -> Tensor:
         holds = membership(codes[start : start + _ANTICHAINS], num_sources, rows.dtype)
         total = torch.zeros(plan.weights.shape[1], holds.shape[1], dtype=agreement.dtype, device=agreement.device)
         for chunk, weights in chunks:
-            union = (chunk @ holds).to(agreement.dtype)
-            if factors > 1:
-                union = union.view(factors, -1).prod(0).view(weights.shape[1], -1)
+            union = (chunk @ holds).view(factors, -1)
+            for halvings in range(exact.bit_length() - 1):
+                first, second = union[: factors >> halvings].chunk(2)
+                union = torch.mul(first, second, out=first)
+            union = union.to(agreement.dtype)
+            if len(union) > 1:
+                union = union.prod(0)
+            union = union.view(weights.shape[1], -1)
             total.addmm_(weights, union.log2_())
         result[:, start : start + _ANTICHAINS] = total
     return result
