@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lightning_foresight.functional._checks import check_choice, check_int, fail
 
@@ -88,6 +88,9 @@ def resolve_schedule(
             fail(owner, "every_n_steps", every_n_steps, "expected None when schedule= is given: pass one of them.")
         if not callable(schedule):
             fail(owner, "schedule", schedule, "expected LogSchedule(...) or a callable from a count to a bool.")
+        if schedule_unit(schedule) not in get_args(Unit):
+            unit = schedule_unit(schedule)
+            fail(owner, "schedule", schedule, f"expected a unit of 'epochs' or 'steps', got {unit!r}.")
         return schedule
     if every_n_steps is not None:
         check_int(owner, "every_n_steps", every_n_steps, minimum=1)

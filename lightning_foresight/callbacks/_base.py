@@ -74,6 +74,8 @@ class ForesightCallback(Callback):
         if prefix is not None and (not isinstance(prefix, str) or not prefix.strip() or "/" in prefix):
             fail(self.name, "prefix", prefix, "expected a name without slashes: it is the first segment of all keys.")
         check_int(self.name, "seed", seed, minimum=0)
+        if seed >= 2**63:
+            fail(self.name, "seed", seed, "expected an integer below 2**63, which is what a torch.Generator takes.")
         for argument, value in (("per_layer", per_layer), ("prog_bar", prog_bar), ("log_figures", log_figures)):
             check_bool(self.name, argument, value)
         self.layers = layers

@@ -1,37 +1,34 @@
-"""Which runs the noise of gradients can be measured in, and by which method."""
+"""Which runs the noise of gradients can be measured in."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_foresight.functional._checks import fail
-from lightning_foresight.probes.gradient_examples import PerExampleObserver
-from lightning_foresight.probes.gradient_micro_batches import MicroBatchObserver
-from lightning_foresight.probes.gradient_observer import GradientObserver
-from lightning_foresight.probes.gradient_shards import ShardedObserver, unmeasurable_shards
-from lightning_foresight.probes.gradient_split import SplitObserver
-from lightning_foresight.probes.gradients import is_sharded
+from lightning_foresight.functional._trace import clean_name
+from lightning_foresight.probes.gradient_shards import unmeasurable_shards
 
 if TYPE_CHECKING:
-    from pytorch_lightning import LightningModule, Trainer
+    from pytorch_lightning import Trainer
 
-METHODS = ("auto", "micro_batches", "split", "per_example")
 # Their gradients are flattened or partitioned before any parameter hook could see them.
 UNSUPPORTED_STRATEGIES = ("FSDPStrategy", "DeepSpeedStrategy")
 SHARDING_STRATEGY = "ModelParallelStrategy"
-# A backward pass costs about two forward passes: the share of a step that one more of them takes.
-BACKWARD_SHARE = 2 / 3
-# Below so many elements a parameter, calling its hook costs as much as computing its gradient: look less often.
-SMALL_PARAMETER, PERIOD_OF_SMALL = 2**14, 4
 
 
-def check_run(owner: str, trainer: Trainer, method: str) -> None:
+def check_run(owner: str, trainer: Trainer, method: str, *, adaptive: bool = False, curved: bool = False) -> None:
     """Refuse a run whose gradients cannot be compared.
+
+    Args:
+        owner: Who asks, for error texts.
+        trainer: The run.
+        method: What the user asked for.
+        adaptive: Whether to measure in the metric of the optimizer.
+        curved: Whether to measure the curvature.
 
     Raises:
         ValueError: With the reason, and what to do.
@@ -44,13 +41,29 @@ def check_run(owner: str, trainer: Trainer, method: str) -> None:
             f"{owner}: LBFGS evaluates the gradient several times a step, each time at other weights, so the "
             "gradients of a step cannot be compared. Use it with another optimizer."
         )
+    if adaptive and not all("eps" in optimizer.defaults for optimizer in trainer.optimizers):
+        fail(
+            owner,
+            "preconditioner",
+            "adam",
+            "expected optimizers with a second moment of the gradient, such as Adam, AdamW or RMSprop; got "
+            f"{', '.join(type(optimizer).__name__ for optimizer in trainer.optimizers)}.",
+        )
     if strategy in UNSUPPORTED_STRATEGIES:
         raise ValueError(
             f"{owner}: under {strategy} no hook sees the gradient of a single micro-batch. Use a single device, "
             "DDPStrategy, or ModelParallelStrategy with fully_shard (FSDP2)."
         )
+    if curved and not trainer.lightning_module.automatic_optimization:
+        fail(
+            owner,
+            "hessian",
+            True,
+            "expected automatic optimization: a training_step that steps by itself cannot be run again. Use "
+            "functional.hessian_noise_scale.",
+        )
     if strategy == SHARDING_STRATEGY:
-        _check_shards(owner, trainer, method)
+        _check_shards(owner, trainer, method, adaptive=adaptive, curved=curved)
     several = any(type(callback).__name__ == "GradientAccumulationScheduler" for callback in trainer.callbacks)  # type: ignore[attr-defined]
     if method == "micro_batches" and not (several or has_micro_batches(trainer, method, 1)):
         fail(
@@ -62,8 +75,11 @@ def check_run(owner: str, trainer: Trainer, method: str) -> None:
         )
 
 
-def _check_shards(owner: str, trainer: Trainer, method: str) -> None:
+def _check_shards(owner: str, trainer: Trainer, method: str, *, adaptive: bool, curved: bool) -> None:
     model, strategy = trainer.lightning_module, trainer.strategy
+    for argument, value in (("preconditioner", "adam" if adaptive else None), ("hessian", curved)):
+        if value:
+            fail(owner, argument, value, f"not possible under {SHARDING_STRATEGY}: no device holds all parameters.")
     if method not in ("auto", "micro_batches"):
         fail(
             owner,
@@ -104,19 +120,27 @@ def has_micro_batches(trainer: Trainer, method: str, last_count: int) -> bool:
     return trainer.world_size * (trainer.accumulate_grad_batches if automatic else last_count) > 1
 
 
-def make_observer(method: str, pl_module: LightningModule, parameters: Sequence[nn.Parameter]) -> GradientObserver:
-    """Return the observer of a method."""
-    if method == "micro_batches":
-        sharded = any(is_sharded(parameter) for parameter in parameters)
-        return ShardedObserver(pl_module, parameters) if sharded else MicroBatchObserver(parameters)
-    if method == "split":
-        return SplitObserver(parameters, pl_module.device)
-    return PerExampleObserver(pl_module, parameters)
+def doubts_of_split(model: nn.Module, *, batch_size_known: bool) -> list[str]:
+    """Return what makes the random halves of a batch doubtful, in words.
 
-
-def default_period(method: str, parameters: Sequence[nn.Parameter], budget: float) -> int:
-    """Return the number of steps from one observation to the next that keeps the cost within bounds."""
-    if method == "micro_batches":
-        small = sum(p.numel() for p in parameters) < SMALL_PARAMETER * len(parameters)
-        return PERIOD_OF_SMALL if small else 1
-    return math.ceil(BACKWARD_SHARE / budget)
+    Args:
+        model: The model.
+        batch_size_known: Whether the user said how many examples a batch has.
+    """
+    doubts = []
+    modules = [(clean_name(name), module) for name, module in model.named_modules()]
+    coupling = [name for name, module in modules if isinstance(module, _BatchNorm) and module.training]
+    if coupling:
+        doubts.append(
+            f"BatchNorm couples the examples of a batch ({', '.join(coupling[:4])}), and both halves of a split share "
+            "its statistics: the noise that comes from them is missed. accumulate_grad_batches of 2 or more, or "
+            "GroupNorm, measures all of it."
+        )
+    time_first = [name for name, module in modules if getattr(module, "batch_first", True) is False]
+    if time_first and not batch_size_known:
+        doubts.append(
+            f"{', '.join(time_first[:4])} has batch_first=False. If the first axis of the batch is time, steps in time "
+            "are taken for examples: say batch_size=lambda batch: batch[0].shape[1]. If it is the batch, say "
+            "batch_size=lambda batch: batch[0].shape[0]."
+        )
+    return doubts

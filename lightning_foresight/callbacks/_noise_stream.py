@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from lightning_foresight.callbacks._noise_memory import Memory, Norms
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.functional.gradient_noise.noise_scale import NoiseScale
-from lightning_foresight.metrics.gradient_noise_scale import GradientNoiseScale
 from lightning_foresight.probes.gradient_windows import GradientWindow
 
 if TYPE_CHECKING:
@@ -22,84 +22,96 @@ BANDS = (*PARTS, "efficiency")
 
 
 class NoiseStream:
-    """The window, the waiting observations and the moments of one optimizer.
+    """The windows, the waiting observations and the memory of one optimizer.
 
     Args:
         optimizer: The optimizer whose parameters are measured.
-        parameters: The measured parameters of the model.
-        groups: Positions among them of each group's parameters.
+        windows: One for each observer: all parameters, and the normalisation layers if these are calibrated.
+        memory: Averages the observations.
         suffix: Ends the keys, to tell several optimizers apart.
         device: Where the gradients live.
-        decay: Weight of an observation relative to the next one.
-        level: Coverage of the intervals.
     """
 
     def __init__(
         self,
         optimizer: Optimizer,
-        parameters: Sequence[nn.Parameter],
-        groups: dict[str, list[int]],
+        windows: Sequence[GradientWindow],
+        memory: Memory,
         *,
         suffix: str,
         device: torch.device,
-        decay: float,
-        level: float,
     ) -> None:
         self.optimizer = optimizer
-        self.window = GradientWindow(parameters, groups, device)
-        self.refresh()
+        self.windows = windows
+        self.memory = memory
         self.suffix = suffix
         self.device = device
-        # Every rank will hold the moments of all ranks: nothing is left to synchronise.
-        self.metric = GradientNoiseScale(
-            decay=decay, level=level, num_groups=self.window.num_groups, sync_on_compute=False
-        )
-        # The state is float64, which MPS does not have.
-        self.metric.to("cpu" if device.type == "mps" else device)
-        self._waiting: list[tuple[Tensor, int, str]] = []  # observation, micro-batches, kind
+        self.refresh()
+        # Observations of all windows in a row, micro-batches, kind of the first.
+        self._waiting: list[tuple[Tensor, int, str]] = []
+
+    @property
+    def window(self) -> GradientWindow:
+        """The window of all parameters."""
+        return self.windows[0]
 
     def refresh(self) -> None:
         """Take up parameters that were added to the optimizer."""
         held = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
-        members = {index for index, parameter in enumerate(self.window.parameters) if id(parameter) in held}
-        if members != self.window.members:
-            self.window.assign(members)
+        for window in self.windows:
+            members = {index for index, parameter in enumerate(window.parameters) if id(parameter) in held}
+            if members != window.members:
+                window.assign(members)
+
+    def restart(self) -> None:
+        """Begin all windows anew."""
+        for window in self.windows:
+            window.micro_batches.clear()
+
+    def restart_if_zeroed(self) -> None:
+        """Begin all windows anew if the gradients are gone without a step."""
+        for window in self.windows:
+            window.restart_if_zeroed()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, observation: Tensor | None, count: int, kind: str, *, several_ranks: bool) -> None:
-        """Keep an observation on the device until the next report; ``None`` is one that failed."""
-        if observation is None:
-            if not several_ranks:
-                return
-            # Every rank holds the same number of observations, or their reduction would wait for ever.
-            observation = torch.full((2 * self.window.num_groups + 1,), torch.nan, device=self.device)
-        self._waiting.append((observation, count, kind))
+    def add(self, observations: Sequence[Tensor | None], count: int, kind: str, *, several_ranks: bool) -> None:
+        """Keep an observation of each window on the device until the next report; ``None`` is one that failed."""
+        # Every rank holds the same number of observations, or their reduction would wait for ever.
+        if not several_ranks and all(observation is None for observation in observations):
+            return
+        row = [
+            torch.full((window.width,), torch.nan, device=self.device) if seen is None else seen
+            for window, seen in zip(self.windows, observations, strict=True)
+        ]
+        self._waiting.append((torch.cat(row), count, kind))
 
     def report(self, trainer: Trainer) -> dict[str | Sequence[str], Estimate | Tensor]:
-        """Add what waits to the moments and return the values to log by key."""
+        """Add what waits to the memory and return the values to log by key."""
         batch_size = self._absorb(trainer)
-        scale = self.metric.compute()
+        scale, part = self.memory.scale(), self.memory.part_scale()
         values: dict[str | Sequence[str], Estimate | Tensor] = {}
         for name, estimate in zip(PARTS, scale, strict=True):
             values[f"{name}{self.suffix}"] = _pick(estimate, slice(0, 1))
         values[f"batch_size{self.suffix}"] = batch_size
         values[f"efficiency{self.suffix}"] = _efficiency(scale, batch_size)
+        if part is not None:
+            values[f"b_norm_layers{self.suffix}"] = _pick(part.b_simple, slice(0, 1))
         if self.window.groups:
             keys = tuple(f"b_simple{self.suffix}/{group}" for group in self.window.groups)
             values[keys] = _pick(scale.b_simple, slice(1, None))
         return values
 
     def state(self) -> dict[str, Any]:
-        """Return the moments and what waits, for a checkpoint."""
+        """Return the memory and what waits, for a checkpoint."""
         waiting = [(observation.tolist(), count, kind) for observation, count, kind in self._waiting]
-        return {"sums": self.metric.sums.cpu(), "waiting": waiting}
+        return {"memory": self.memory.state.cpu(), "waiting": waiting}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over the moments and observations of a checkpoint, unless they are of other groups."""
-        if state["sums"].shape == self.metric.sums.shape:
-            self.metric.sums = state["sums"].to(self.metric.sums)
+        """Take over the memory and observations of a checkpoint, unless they are of other groups or another kind."""
+        if state["memory"].shape[1:] == self.memory.state.shape[1:]:
+            self.memory.state = state["memory"].to(self.memory.state)
             self._waiting = [
                 (torch.tensor(values, device=self.device), count, kind) for values, count, kind in state["waiting"]
             ]
@@ -108,54 +120,30 @@ class NoiseStream:
         observations, counts, kinds = zip(*self._waiting, strict=True)
         self._waiting = []
         # The ranks' small batches are averaged here; their big gradient is the reduced one on every rank already.
-        table = trainer.strategy.reduce(torch.stack(observations), reduce_op="mean").to(self.metric.sums)
-        num_groups = self.window.num_groups
-        noise, big, inverse_size = table.split([num_groups, num_groups, 1], dim=1)
-        batch_big = table.new_tensor(counts).unsqueeze(1) * trainer.world_size / inverse_size
-        split, single = (
-            torch.tensor([kind == one for kind in kinds], device=table.device).unsqueeze(1)
-            for one in ("split", "per_example")
-        )
-        # A split gives tr Sigma itself: as if the small batches were half as big.
-        small = torch.where(split, big + noise / batch_big, noise)
-        batch_small = torch.where(split, batch_big / 2, torch.where(single, 1.0, 1 / inverse_size))
-        self.metric.update(small, big, batch_small.squeeze(1), batch_big.squeeze(1))
-        return batch_big[-1]
+        table = trainer.strategy.reduce(torch.stack(observations), reduce_op="mean").to(self.memory.state)
+        count = table.new_tensor(counts).unsqueeze(1) * trainer.world_size
+        widths = [window.width for window in self.windows]
+        norms = [
+            _norms(part, count, kinds if position == 0 else ("per_example",) * len(kinds))
+            for position, part in enumerate(table.split(widths, dim=1))
+        ]
+        self.memory.add(norms[0], norms[1] if len(norms) > 1 else None)
+        return norms[-1].batch_big[-1]
 
 
-def make_streams(
-    optimizers: Sequence[Optimizer],
-    named: Mapping[str, nn.Parameter],
-    groups: Mapping[str, Sequence[str]],
-    *,
-    device: torch.device,
-    decay: float,
-    level: float,
-) -> list[NoiseStream]:
-    """Return a stream for each optimizer.
-
-    Args:
-        optimizers: The optimizers of the run.
-        named: The parameters to measure, by name.
-        groups: Their names by group.
-        device: Where the gradients live.
-        decay: Weight of an observation relative to the next one.
-        level: Coverage of the intervals.
-    """
-    position = {name: index for index, name in enumerate(named)}
-    places = {group: [position[name] for name in names] for group, names in groups.items()}
-    return [
-        NoiseStream(
-            optimizer,
-            list(named.values()),
-            places,
-            suffix=f"/optimizer_{number}" if len(optimizers) > 1 else "",
-            device=device,
-            decay=decay,
-            level=level,
-        )
-        for number, optimizer in enumerate(optimizers)
-    ]
+def _norms(table: Tensor, count: Tensor, kinds: Sequence[str]) -> Norms:
+    """Turn rows of noise, squared norm of the mean and mean reciprocal size into norms over two batch sizes."""
+    num_groups = (table.shape[1] - 1) // 2
+    noise, big, inverse_size = table.split([num_groups, num_groups, 1], dim=1)
+    batch_big = count / inverse_size
+    split, single = (
+        torch.tensor([kind == one for kind in kinds], device=table.device).unsqueeze(1)
+        for one in ("split", "per_example")
+    )
+    # A split gives tr Sigma itself: as if the small batches were half as big.
+    small = torch.where(split, big + noise / batch_big, noise)
+    batch_small = torch.where(split, batch_big / 2, torch.where(single, 1.0, 1 / inverse_size))
+    return Norms(small, big, batch_small, batch_big)
 
 
 def _pick(estimate: Estimate, part: slice) -> Estimate:

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
-from lightning_foresight.callbacks._noise_runs import (
-    METHODS,
-    check_run,
+from lightning_foresight.callbacks._noise_arguments import check_arguments
+from lightning_foresight.callbacks._noise_curvature import CURVATURE_BANDS, CurvatureRecord
+from lightning_foresight.callbacks._noise_methods import (
+    Averaging,
     default_period,
-    has_micro_batches,
     make_observer,
+    make_streams,
+    norm_parameters,
 )
-from lightning_foresight.callbacks._noise_stream import BANDS, NoiseStream, make_streams
+from lightning_foresight.callbacks._noise_recorder import NoiseRecorder
+from lightning_foresight.callbacks._noise_runs import check_run, doubts_of_split, has_micro_batches
+from lightning_foresight.callbacks._noise_stream import BANDS
 from lightning_foresight.callbacks._progress import completed_steps
-from lightning_foresight.functional._checks import check_choice, fail
+from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional.estimate import Estimate
-from lightning_foresight.functional.gradient_noise import BatchSizeSuggestion, suggest_batch_size
+from lightning_foresight.functional.gradient_noise import BatchSizeSuggestion, NoiseScale, suggest_batch_size
 from lightning_foresight.probes.gradient_groups import Groups, parameter_groups, select_parameters
-from lightning_foresight.probes.gradient_observer import GradientObserver
-from lightning_foresight.probes.gradient_windows import MicroBatch
+from lightning_foresight.probes.gradient_preconditioner import OptimizerMetric
+from lightning_foresight.probes.gradient_rerun import TrainingLoss
 from lightning_foresight.probes.layers import LayerSpec
+from lightning_foresight.probes.noise_scale import probe_noise_scale
 from lightning_foresight.probes.samples import batch_length
 from lightning_foresight.schedule import Every, schedule_unit
 
@@ -46,7 +53,7 @@ class GradientNoiseScaleCallback(ForesightCallback):
     separately, never clamped, and the ratio is taken last; gradients are measured before clipping and without the
     scaling of mixed precision. The run itself stays bit-identical.
 
-    Logged metrics:
+    Logged metrics, every ``log_every_n_steps`` of the Trainer and at the end of every epoch:
         - ``gns/b_simple`` with ``gns/b_simple_lower`` and ``gns/b_simple_upper``, Fieller's interval. Where noise hides
           the gradient an end is infinite.
         - ``gns/trace_sigma`` and ``gns/grad_sq_norm``, the parts, with intervals.
@@ -55,22 +62,31 @@ class GradientNoiseScaleCallback(ForesightCallback):
           that of a step without noise. Near 0 larger batches pay, near 1 they do not.
         - ``gns/b_simple/<group>`` for the groups of ``groups``; ``gns/b_simple/optimizer_<i>`` instead of
           ``gns/b_simple`` when there are several optimizers.
-
-    They are written every ``log_every_n_steps`` of the Trainer and at the end of every epoch.
+        - ``gns/b_norm_layers`` with ``method="norm_layers"``: what these layers say before they are calibrated.
+        - ``gns/b_noise``, ``gns/trace_h_sigma``, ``gns/grad_h_grad`` with ``hessian``:
+          :math:`\operatorname{tr}(H\Sigma) / (G^\top H G)` and its parts. Where a part is negative there is no
+          ``b_noise``, and a warning once.
 
     Args:
         method: ``"micro_batches"`` compares the micro-batches of ``accumulate_grad_batches`` and of all devices with
             their mean, at almost no cost. ``"split"`` sends a randomly signed gradient through the network's graph
             once more, which compares random halves of one batch. ``"per_example"`` works out the norm of every
             example's gradient from layer inputs and output gradients, for networks of linear, convolutional, embedding
-            and normalisation layers. ``"auto"`` takes micro-batches where a step has more than one, else splits, and
-            says what it chose.
+            and normalisation layers. ``"norm_layers"`` does so for normalisation layers alone at every step, and
+            calibrates them by one of the first two now and then. ``"auto"`` takes micro-batches where a step has more
+            than one, else splits, and says what it chose.
         groups: ``"layers"``, ``"types"``, ``"param_groups"``, or a mapping from names to layers: noise scales of
             groups of parameters, besides the one of all.
         decay: Weight of an observation relative to the next one; 1 is the mean since the start.
+        window: Average so many of the latest observations alike instead.
         confidence: Coverage of the intervals of ``b_simple``.
-        budget: Share of the training time that ``"split"`` and ``"per_example"`` may take; sets the period if
-            ``every_n_steps`` is ``None``.
+        budget: Share of the training time that ``"split"``, ``"per_example"``, calibration and ``hessian`` may take;
+            sets their period if ``every_n_steps`` is ``None``.
+        preconditioner: ``"adam"`` measures in the metric of the optimizer, :math:`g^\top P g` with :math:`P = 1 /
+            (\sqrt{\hat v} + \epsilon)` as it stands before the step; from the second step on.
+        hessian: Measure ``b_noise``, too, by running ``training_step`` again on parts of the batch, in evaluation mode:
+            as often as ``budget`` allows (8 times the cost of a step), or every so many steps.
+        batch_size: Counts the examples of a batch, where that is not the length of its first tensor.
         every_n_steps: Observe at every n-th optimizer step; ``None`` is, for micro-batches, every step (every fourth
             where parameters are tiny), and else what ``budget`` allows.
         schedule: Observe when ``schedule(count)`` says so.
@@ -88,7 +104,8 @@ class GradientNoiseScaleCallback(ForesightCallback):
         ValueError: If an argument is out of range; and at the start of training, if the run cannot be measured.
 
     References:
-        McCandlish et al. (2018), An empirical model of large-batch training, arXiv 1812.06162.
+        McCandlish et al. (2018), An empirical model of large-batch training, arXiv 1812.06162; Gray et al. (2024),
+        Normalization layer per-example gradients are sufficient to predict gradient noise scale, arXiv 2411.00999.
 
     Example:
         >>> from lightning_foresight.callbacks import GradientNoiseScaleCallback
@@ -104,11 +121,15 @@ class GradientNoiseScaleCallback(ForesightCallback):
     def __init__(
         self,
         *,
-        method: Literal["auto", "micro_batches", "split", "per_example"] = "auto",
+        method: Literal["auto", "micro_batches", "split", "per_example", "norm_layers"] = "auto",
         groups: Groups = None,
         decay: float = 0.99,
+        window: int | None = None,
         confidence: float = 0.95,
         budget: float = 0.02,
+        preconditioner: Literal["adam"] | None = None,
+        hessian: bool | int = False,
+        batch_size: Callable[[Any], int] | None = None,
         every_n_steps: int | None = None,
         schedule: Callable[[int], bool] | None = None,
         layers: LayerSpec | None = None,
@@ -128,141 +149,163 @@ class GradientNoiseScaleCallback(ForesightCallback):
             log_figures=log_figures,
             seed=seed,
         )
-        check_choice(self.name, "method", method, METHODS)
-        if not 0 < decay <= 1:
-            fail(self.name, "decay", decay, "expected a factor in (0, 1], such as 0.99.")
-        if not 0 < confidence < 1:
-            fail(self.name, "confidence", confidence, "expected a probability between 0 and 1, such as 0.95.")
-        if not budget > 0:
-            fail(self.name, "budget", budget, "expected a positive share of the training time, such as 0.02.")
+        check_arguments(
+            self.name,
+            method=method,
+            decay=decay,
+            window=window,
+            confidence=confidence,
+            budget=budget,
+            preconditioner=preconditioner,
+            hessian=hessian,
+            batch_size=batch_size,
+        )
         self.method = method
         self.groups = groups
-        self.decay = decay
-        self.confidence = confidence
+        self.averaging = Averaging(decay, window, confidence)
         self.budget = budget
+        self.preconditioner = preconditioner
+        self.hessian = hessian
+        self.batch_size = batch_size or batch_length
         self.method_in_use: str | None = None
         self._paced = every_n_steps is None and schedule is None
-        self._pace = Every(1, "steps")
-        self._streams: list[NoiseStream] = []
         self._parameters: list[nn.Parameter] = []
-        self._observer: GradientObserver | None = None
-        self._restored: list[dict[str, Any]] = []
-        self._batch: tuple[Any, int] = (None, -1)  # with its index
-        self._last_count = 1  # micro-batches of the last optimizer step, for manual optimization
+        self._recorder = NoiseRecorder([], nullcontext, self.batch_size)
+        self._curvature = CurvatureRecord(self.name, self.averaging, hessian, budget)
+        self._restored: dict[str, Any] = {}
+        self._doubted = False
 
     # ---- before training ----
 
     def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set up one window and one metric for each optimizer, and choose the method."""
-        check_run(self.name, trainer, self.method)
+        """Set up windows and memory for each optimizer, and choose the method."""
+        check_run(self.name, trainer, self.method, adaptive=self.preconditioner is not None, curved=bool(self.hessian))
         named = select_parameters(pl_module, self.layers, owner=self.name)
         groups = parameter_groups(pl_module, named, self.groups, trainer.optimizers, owner=self.name)
         self._parameters = list(named.values())
-        if self._streams:  # the same callback goes on in another fit
-            self._restored = self._restored or [stream.state() for stream in self._streams]
-        self._last_count = 1
-        self.method_in_use, self._observer = None, None
-        self._streams = make_streams(
-            trainer.optimizers, named, groups, device=pl_module.device, decay=self.decay, level=self.confidence
+        calibrated = self.method == "norm_layers"
+        self._norm_layers = norm_parameters(self.name, pl_module, self._parameters) if calibrated else None
+        self._metric = OptimizerMetric(trainer.optimizers, self._parameters) if self.preconditioner else None
+        if self._recorder.streams:  # the same callback goes on in another fit
+            self._restored = self._restored or self._state()
+        streams = make_streams(
+            trainer.optimizers,
+            named,
+            groups,
+            self._norm_layers,
+            device=pl_module.device,
+            averaging=self.averaging,
+            metric=self._metric,
         )
-        if not any(stream.window.members for stream in self._streams):
+        if not any(stream.window.members for stream in streams):
             fail(self.name, "layers", self.layers, "no optimizer updates the parameters of these layers.")
-        previous, self._restored = self._restored, []
-        for stream, state in zip(self._streams, previous if trainer.global_step else [], strict=False):
-            stream.load_state(state)
+        self._recorder = NoiseRecorder(streams, partial(self._leaving_the_run_alone, trainer), self.batch_size)
+        self._curvature = CurvatureRecord(self.name, self.averaging, self.hessian, self.budget)
+        self._planned, self._num_due, self.method_in_use = 0, 0, None
+        self._owed = self._stepped = False
+        previous, self._restored = self._restored, {}
+        if trainer.global_step and previous:
+            self._num_due = previous["num_due"]
+            self._curvature.load_state(previous["curvature"])
+            for stream, state in zip(streams, previous["streams"], strict=False):
+                stream.load_state(state)
         self._choose(trainer)
 
     def _choose(self, trainer: Trainer) -> None:
-        chosen: str = self.method
-        if chosen == "auto":
-            chosen = "micro_batches" if has_micro_batches(trainer, chosen, self._last_count) else "split"
-        if chosen == self.method_in_use:
+        several = has_micro_batches(trainer, self.method, self._recorder.last_count)
+        whole = "micro_batches" if several else "split"  # what sees all parameters
+        chosen = whole if self.method == "auto" else self.method
+        wanted = (whole, "per_example") if chosen == "norm_layers" else (chosen,)
+        if wanted == tuple(observer.kind for observer in self._recorder.observers):
             return
         self.method_in_use = chosen
-        if self._observer is not None:
-            self._observer.remove()
-        self._observer = make_observer(chosen, trainer.lightning_module, self._parameters)
-        self._pace = Every(default_period(chosen, self._parameters, self.budget), "steps")
-        when = f", one step in {self._pace.n}" if self._paced else ""
+        model, watched = trainer.lightning_module, (self._parameters, self._norm_layers or [])
+        self._recorder.use(
+            [
+                make_observer(kind, model, parameters, model.device, self._metric)
+                for kind, parameters in zip(wanted, watched, strict=False)
+            ]
+        )
+        self._period = default_period(chosen, self._parameters, self.budget)
+        # Normalisation layers are looked at in every step, and calibrated once in a period.
+        self._pace = Every(1 if self._norm_layers else self._period, "steps") if self._paced else self.schedule
+        when = f", calibrated by {whole!r} once in {self._period}" if self._norm_layers else ""
+        when = when or (f", one step in {self._period}" if self._paced else "")
         rank_zero_info(f"{self.name}: measuring by method={chosen!r}{when}.")
+        if "split" in wanted and not self._doubted:
+            self._doubted = True
+            for doubt in doubts_of_split(model, batch_size_known=self.batch_size is not batch_length):
+                rank_zero_warn(f"{self.name}: {doubt}")
 
     # ---- during training ----
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Remember the batch, for its size; at the first one of an epoch, take up what other callbacks changed."""
-        self._batch = (batch, batch_idx)
+        """Decide who looks at the step that begins; at the first of an epoch, take up what other callbacks changed."""
         if batch_idx == 0:
             with self._leaving_the_run_alone(trainer):
-                for stream in self._streams:
+                for stream in self._recorder.streams:
                     stream.refresh()
                 self._choose(trainer)
-        with self._leaving_the_run_alone(trainer):
-            if self._observer is not None and self._is_due(trainer):
-                self._observer.before_forward(batch_length(batch))
+        count = completed_steps(trainer, "start") + 1  # of the step that is being prepared
+        if count != self._planned:  # else it goes on accumulating
+            self._planned = count
+            with self._leaving_the_run_alone(trainer):
+                self._plan(trainer, count)
+            with self._leaving_the_run_alone(trainer):
+                if self._curvature.is_due(count):
+                    size = self.batch_size(batch)
+                    self._curvature.observe(pl_module, self._parameters, batch, batch_idx, size, self._num_due)
+        self._recorder.before_forward(batch, batch_idx)
+
+    def _plan(self, trainer: Trainer, count: int) -> None:
+        looking = self._recorder.looking = [False] * len(self._recorder.observers)
+        by_epoch = schedule_unit(self._pace) == "epochs"
+        due = self._pace(trainer.current_epoch + 1 if by_epoch else count)
+        if due or (self._paced and (count == 1 or self._owed)):
+            looking[:] = [True] * len(looking)
+            looking[0] = not self._norm_layers or self._num_due % self._period == 0
+            self._num_due += 1
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Look at the backward pass of this micro-batch, if the schedule says so."""
-        with self._leaving_the_run_alone(trainer):
-            for stream in self._streams:
-                stream.window.restart_if_zeroed()
-            if self._observer is None or not self._is_due(trainer):
-                return
-            if not (self._observer.once_a_step and any(stream.window.has_seen for stream in self._streams)):
-                seed = self.seed + trainer.global_step
-                self._observer.before_backward(loss, batch_length(self._batch[0]), seed)
+        """Look at the backward pass of this micro-batch."""
+        self._recorder.before_backward(loss, seed=self.seed + trainer.global_step)
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put what this micro-batch showed into the windows of the optimizers whose parameters it reached."""
-        with self._leaving_the_run_alone(trainer):
-            assert self._observer is not None
-            batch, batch_idx = self._batch
-            micro = MicroBatch(self._observer.collect(), batch_length(batch), batch_idx, self._observer.kind)
-            for stream in self._streams:
-                stream.window.add(micro)
+        """Keep what this micro-batch showed."""
+        self._recorder.after_backward()
 
     def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Begin the optimizer's window anew."""
-        for stream in self._streams:
-            if stream.optimizer is optimizer:
-                stream.window.micro_batches.clear()
+        """Begin the optimizer's step anew."""
+        self._recorder.restart(optimizer)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Make one observation of the window's micro-batches; gradients are reduced, unscaled and not yet clipped."""
-        pairs = zip(self._streams, trainer.optimizers, strict=False)
-        stream = next((stream for stream, held in pairs if held is optimizer), None)
-        if stream is None:  # the user's own optimizer, unknown to the Trainer
-            return
-        micro_batches = stream.window.micro_batches
-        self._last_count = len(micro_batches)
-        due = False
-        with self._leaving_the_run_alone(trainer):
-            due = self._is_due(trainer)
-        if not due:
-            micro_batches.clear()
-            return
-        observation = None
-        kind = micro_batches[0].kind if micro_batches else ""
-        with self._leaving_the_run_alone(trainer):
-            scaler = getattr(trainer.precision_plugin, "scaler", None)
-            observation = stream.window.observe(
-                divisor=trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1,
-                # The public get_scale() waits for the device.
-                scale=None if scaler is None else scaler._get_scale_async(),
-            )
-        if self._observer is not None and self._pace.n > 1:
-            self._observer.remove()  # hooks that only pass by would cost time, too
-        stream.add(observation, self._last_count, kind, several_ranks=trainer.world_size > 1)
+        """Make one observation of the step's micro-batches; gradients are reduced, unscaled and not yet clipped."""
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        count = self._recorder.before_step(
+            optimizer,
+            divisor=trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1,
+            # The public get_scale() waits for the device.
+            scale=None if scaler is None else scaler._get_scale_async(),
+            several_ranks=trainer.world_size > 1,
+        )
+        if any(self._recorder.looking):
+            # A step without a backward pass, as when training_step returned None, is made up for by the next one.
+            self._owed = not count and trainer.world_size == 1
+        self._stepped = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Let the batch go, and report after an optimizer step if Lightning logs at it."""
-        self._batch = (None, -1)
+        if self._stepped and getattr(self._pace, "n", 2) > 1:
+            self._recorder.remove()  # hooks that only pass by would cost time, too
+        self._stepped = False
+        self._recorder.forget_batch()
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def should_measure(self, trainer: Trainer, pl_module: LightningModule) -> bool:
         """Say whether to report: at the Trainer's logging steps and after every epoch, if anything was observed."""
-        if not any(len(stream) for stream in self._streams):
+        if not self._has_news():
             return False
         if self.event == "start":  # resumed from a checkpoint that was written before its epoch was reported
             return max((row.epoch for row in self.history), default=0.0) < trainer.current_epoch
@@ -272,10 +315,15 @@ class GradientNoiseScaleCallback(ForesightCallback):
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
         """Return the noise scales, with the observations since the last report."""
         values: dict[str | Sequence[str], Estimate | Tensor] = {}
-        for stream in self._streams:
+        for stream in self._recorder.streams:
             if len(stream):
                 values |= stream.report(trainer)
+        if len(self._curvature):
+            values |= self._curvature.report(trainer, self._num_due)
         return values
+
+    def _has_news(self) -> bool:
+        return any(len(stream) for stream in self._recorder.streams) or len(self._curvature) > 0
 
     def suggest_batch_size(self, optimizer: int | None = None) -> BatchSizeSuggestion:
         """Say whether to raise or lower the batch size, from the latest noise scale in the history.
@@ -293,9 +341,38 @@ class GradientNoiseScaleCallback(ForesightCallback):
             raise ValueError(f"{self.name}.suggest_batch_size(): nothing has been measured yet; train first.")
         return suggest_batch_size(scale.value, scale.lower, scale.upper, size.value)
 
+    def probe(
+        self, pl_module: LightningModule, dataloader: Any, *, rtol: float = 0.1, max_batches: int = 256
+    ) -> NoiseScale:
+        """Measure the noise scale of a model as it is, at frozen weights, until it is as precise as wanted.
+
+        Runs ``training_step`` on batches without a trace in the module. A run that is under way is left alone, too, if
+        the loader is not its own.
+
+        Args:
+            pl_module: The model, in the mode in which it is to be measured.
+            dataloader: Batches for ``training_step``, in random order.
+            rtol: Stop when the standard error of ``b_simple`` is at most this share of it.
+            max_batches: Stop after so many in any case.
+
+        Returns:
+            :class:`~lightning_foresight.functional.NoiseScale`.
+
+        Raises:
+            ValueError: As :func:`~lightning_foresight.probes.probe_noise_scale`.
+        """
+        parameters = select_parameters(pl_module, self.layers, owner=self.name)
+        loss = TrainingLoss(pl_module, list(parameters.values()))
+        batches = ((pl_module.transfer_batch_to_device(batch, pl_module.device, 0), None) for batch in dataloader)
+        level = self.averaging.level
+        return probe_noise_scale(
+            loss, lambda value, _: value, batches, rtol=rtol, max_batches=max_batches, level=level, seed=self.seed
+        )
+
     def bands(self) -> Sequence[str]:
         """Return the keys that have an interval."""
-        return [f"{name}{s.suffix}" for s in self._streams for name in BANDS]
+        bands = [f"{name}{stream.suffix}" for stream in self._recorder.streams for name in BANDS]
+        return [*bands, *CURVATURE_BANDS] if self.hessian else bands
 
     def figures(self) -> Mapping[str, Figure]:
         """Return the noise scale with its band beside the batch size, over training."""
@@ -303,7 +380,7 @@ class GradientNoiseScaleCallback(ForesightCallback):
 
         table = {row.key for row in self.history}
         figures = {}
-        for stream in self._streams:
+        for stream in self._recorder.streams:
             key = self.key(f"b_simple{stream.suffix}")
             if key in table:
                 groups = {group: f"{key}/{group}" for group in stream.window.groups}
@@ -316,35 +393,32 @@ class GradientNoiseScaleCallback(ForesightCallback):
 
     def release(self) -> None:
         """Remove the hooks."""
-        if self._observer is not None:
-            self._observer.remove()
-        self._batch = (None, -1)
-        for stream in self._streams:
-            stream.window.micro_batches.clear()
+        self._recorder.remove()
+        self._recorder.forget_batch()
+        for stream in self._recorder.streams:
+            stream.restart()
 
     def _finish(self, trainer: Trainer) -> None:
         # After an exception the other processes may be gone: no collective operation then.
         if self._running and trainer.world_size == 1:
             self.event = "step"
             with self._leaving_the_run_alone(trainer):
-                if any(len(stream) for stream in self._streams):
+                if self._has_news():
                     model = trainer.lightning_module
                     self._record(trainer, model, self.measure(trainer, model))
         super()._finish(trainer)
 
-    def _is_due(self, trainer: Trainer) -> bool:
-        count = completed_steps(trainer, "start") + 1  # of the step that is being prepared
-        if not self._paced:
-            return self.schedule(trainer.current_epoch + 1 if schedule_unit(self.schedule) == "epochs" else count)
-        return count == 1 or self._pace(count)
-
     # ---- checkpoints ----
+
+    def _state(self) -> dict[str, Any]:
+        streams = [stream.state() for stream in self._recorder.streams]
+        return {"streams": streams, "curvature": self._curvature.state(), "num_due": self._num_due}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the history and the moments, with the observations that are not in them yet."""
-        return super().state_dict() | {"streams": [stream.state() for stream in self._streams]}
+        return super().state_dict() | {"observed": self._state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the history and the moments of a checkpoint."""
         super().load_state_dict(state_dict)
-        self._restored = state_dict["streams"]
+        self._restored = state_dict["observed"]

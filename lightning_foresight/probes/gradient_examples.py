@@ -75,13 +75,13 @@ class PerExampleObserver(GradientObserver):
         self._listening = True
 
     def collect(self) -> GradientNorms | None:
-        """Return the root mean square over examples of each parameter's gradient norm, and remove the hooks.
+        """Return the root mean square over examples of each parameter's gradient norm.
 
         Raises:
             ValueError: If a parameter got a gradient through something else than a supported layer's call.
         """
         uses, expected, error = self._uses, self._expected, self._error
-        self.remove()
+        self._forget()  # the hooks stay: another loss of the same batch may follow
         if error is not None:
             raise error
         missed = [
@@ -107,7 +107,11 @@ class PerExampleObserver(GradientObserver):
         """Remove the hooks and forget what was seen."""
         for handle in self._handles:
             handle.remove()
-        self._handles, self._uses, self._expected, self._error = [], {}, {}, None
+        self._handles = []
+        self._forget()
+
+    def _forget(self) -> None:
+        self._uses, self._expected, self._error = {}, {}, None
         self._listening = False
 
     def _watch(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from lightning_foresight.probes.gradient_observer import GradientObserver
-from lightning_foresight.probes.gradients import GradientNormProbe, GradientNorms
+from lightning_foresight.probes.gradients import GradientNormProbe, GradientNorms, Metric
 
 
 class MicroBatchObserver(GradientObserver):
@@ -16,6 +16,7 @@ class MicroBatchObserver(GradientObserver):
 
     Args:
         parameters: The parameters to measure.
+        metric: The diagonal metric of the norms, by position of the parameter.
 
     Example:
         >>> import torch
@@ -33,8 +34,8 @@ class MicroBatchObserver(GradientObserver):
 
     kind: ClassVar[str] = "micro_batches"
 
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self.probe = GradientNormProbe(parameters)
+    def __init__(self, parameters: Sequence[nn.Parameter], metric: Metric | None = None) -> None:
+        self.probe = GradientNormProbe(parameters, metric=metric)
 
     def before_backward(self, loss: Tensor, batch_size: int, seed: int) -> None:
         """Listen to the coming backward pass, with hooks on whatever has been unfrozen since."""

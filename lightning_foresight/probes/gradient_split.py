@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from lightning_foresight.probes.gradient_observer import GradientObserver
-from lightning_foresight.probes.gradients import GradientNormProbe, GradientNorms
+from lightning_foresight.probes.gradients import GradientNormProbe, GradientNorms, Metric
 from lightning_foresight.probes.isolation import preserved_random_state
 
 # What autograd says when it cannot pass through a graph a second time, and what to do.
@@ -30,6 +30,8 @@ def balanced_signs(length: int, generator: torch.Generator) -> Tensor:
 
 # Nodes that join a penalty on the weights with the mean over examples without mixing them.
 ADDITIVE = ("AddBackward", "SubBackward", "StackBackward", "CatBackward")
+# Nodes that a penalty on a parameter's entries is made of.
+ELEMENTWISE = ("Pow", "Mul", "Abs", "Sub", "Add", "Div", "Neg", "Sqrt", "Exp", "Log", "Clone", "ToCopy", "Clamp")
 
 
 def batch_edges(loss: Tensor, batch_size: int) -> list[GradientEdge]:
@@ -62,7 +64,7 @@ def batch_edges(loss: Tensor, batch_size: int) -> list[GradientEdge]:
             shape = edge.node._input_metadata[edge.output_nr].shape
             if hasattr(edge.node, "variable"):
                 found[key] = (False, True)
-            elif len(shape) and shape[0] == batch_size:
+            elif len(shape) and shape[0] == batch_size and not _is_of_weights(edge.node, shape):
                 found[key] = (True, False)
                 edges.append(edge)
             elif edge.node in leads:
@@ -83,7 +85,11 @@ def batch_edges(loss: Tensor, batch_size: int) -> list[GradientEdge]:
 
 
 def signed_gradient_norms(
-    loss: Tensor, batch_size: int, parameters: Sequence[nn.Parameter], generator: torch.Generator
+    loss: Tensor,
+    batch_size: int,
+    parameters: Sequence[nn.Parameter],
+    generator: torch.Generator,
+    metric: Metric | None = None,
 ) -> GradientNorms | None:
     r"""Norms of :math:`\frac1B \sum_i e_i g_i` for random balanced signs: one more backward pass, none forward.
 
@@ -96,6 +102,7 @@ def signed_gradient_norms(
         batch_size: Number of examples.
         parameters: The parameters to measure; those that require no gradient are passed over.
         generator: Draws the signs, on the device of the loss.
+        metric: The diagonal metric of the norms, by position of the parameter.
 
     Returns:
         The norms, by position in ``parameters``; ``None`` if none of them is reached.
@@ -135,7 +142,7 @@ def signed_gradient_norms(
         signed.setdefault(edge.node, {})[edge.output_nr] = rows * gradient
     seeds = [signed[edge.node][edge.output_nr] for edge in edges]
     handles = [node.register_prehook(_replace(values)) for node, values in signed.items()]
-    probe = GradientNormProbe(parameters, discard=True)
+    probe = GradientNormProbe(parameters, discard=True, metric=metric)
     probe.attach()
     probe.listening = True
     try:
@@ -161,19 +168,37 @@ def _replace(values: dict[int, Tensor]) -> Callable[[Iterable[Tensor]], tuple[Te
     return hook
 
 
+def _is_of_weights(node: Any, shape: Any) -> bool:
+    """Say whether a tensor holds one value for each entry of a parameter, which has as many rows as the batch."""
+    seen, waiting = {node}, [node]
+    while waiting:
+        node = waiting.pop()
+        if hasattr(node, "variable"):
+            if node.variable.shape != torch.Size(shape):
+                return False
+        elif not node.name().startswith(ELEMENTWISE):
+            return False
+        following = {following for following, _ in node.next_functions if following is not None} - seen
+        seen |= following
+        waiting += following
+    return True
+
+
 class SplitObserver(GradientObserver):
     """Sends signed gradients through the graph of the loss once more, just before its own backward pass.
 
     Args:
         parameters: The parameters to measure.
         device: Where the loss lives.
+        metric: The diagonal metric of the norms, by position of the parameter.
     """
 
     kind: ClassVar[str] = "split"
     once_a_step: ClassVar[bool] = True
 
-    def __init__(self, parameters: Sequence[nn.Parameter], device: torch.device) -> None:
+    def __init__(self, parameters: Sequence[nn.Parameter], device: torch.device, metric: Metric | None = None) -> None:
         self.parameters = parameters
+        self.metric = metric
         self._generator = torch.Generator(device)
         self._seen: GradientNorms | None = None
 
@@ -182,7 +207,7 @@ class SplitObserver(GradientObserver):
         self._seen = None
         self._generator.manual_seed(seed)
         with preserved_random_state():  # hooks and backward functions of the user may draw
-            self._seen = signed_gradient_norms(loss, batch_size, self.parameters, self._generator)
+            self._seen = signed_gradient_norms(loss, batch_size, self.parameters, self._generator, self.metric)
 
     def collect(self) -> GradientNorms | None:
         """Return the norms of the signed gradients."""

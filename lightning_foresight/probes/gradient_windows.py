@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lightning_foresight.probes.gradients import GradientNorms, accumulated_norms, is_sharded
+from lightning_foresight.probes.gradients import GradientNorms, Metric, accumulated_norms, is_sharded
 
 
 class MicroBatch(NamedTuple):
@@ -39,11 +39,17 @@ class GradientWindow:
         parameters: The measured parameters of the model, in the order of the probe.
         groups: Positions among them of the parameters of each further group.
         device: Where the gradients live.
+        metric: The diagonal metric of the norms, by position of the parameter.
     """
 
     def __init__(
-        self, parameters: Sequence[nn.Parameter], groups: Mapping[str, Sequence[int]], device: torch.device
+        self,
+        parameters: Sequence[nn.Parameter],
+        groups: Mapping[str, Sequence[int]],
+        device: torch.device,
+        metric: Metric | None = None,
     ) -> None:
+        self.metric = metric
         self.parameters = parameters
         self.groups = groups
         self.device = device
@@ -60,6 +66,11 @@ class GradientWindow:
     def num_groups(self) -> int:
         """Number of groups, the one of all parameters included."""
         return 1 + len(self.groups)
+
+    @property
+    def width(self) -> int:
+        """Number of values in an observation."""
+        return 2 * self.num_groups + 1
 
     @property
     def has_seen(self) -> bool:
@@ -116,9 +127,9 @@ class GradientWindow:
             square = square * (seen[0].size ** 2 / (seen[0].size // 2 * 2))
         # Only what the hooks saw: a parameter that was unfrozen in between has a gradient and no hook yet.
         known = dict.fromkeys(index for micro in seen if micro.norms is not None for index in micro.norms.indices)
-        if seen[0].kind == "split":
+        if seen[0].kind == "split" and self.metric is None:
             self._check_reached(known)
-        accumulated = accumulated_norms(self.parameters, known)
+        accumulated = accumulated_norms(self.parameters, known, self.metric)
         if accumulated is None:
             return None
         # A partial window is still divided by the full number of micro-batches.

@@ -10,6 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from lightning_foresight.functional.gradient_noise.preconditioner import preconditioned_sq_norm
+
+Metric = Callable[[int], "Tensor | None"]
+
 
 class GradientNorms(NamedTuple):
     """Norms of the gradients of one backward pass.
@@ -32,6 +36,8 @@ class GradientNormProbe:
     Args:
         parameters: The parameters to watch; those that require no gradient yet are taken up by a later ``attach``.
         discard: Replace every gradient by a zero after measuring it: for a private pass, whose gradients nobody wants.
+        metric: Gives the diagonal metric of the norm by position of the parameter; what it gives ``None`` for is not
+            measured.
 
     Attributes:
         listening: Whether gradients that come by are measured.
@@ -50,13 +56,16 @@ class GradientNormProbe:
         >>> probe.remove()
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], *, discard: bool = False) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], *, discard: bool = False, metric: Metric | None = None
+    ) -> None:
         self.parameters = list(parameters)
         self.discard = discard
+        self.metric = metric
         self.listening = False
         self._indices: list[int] = []
         self._norms: list[Tensor] = []
-        self._error: RuntimeError | None = None
+        self._error: Exception | None = None
         self._handles: dict[int, RemovableHandle] = {}
 
     def attach(self) -> None:
@@ -81,6 +90,7 @@ class GradientNormProbe:
 
         Raises:
             RuntimeError: If a gradient could not be measured.
+            ValueError: If an optimizer has no metric.
         """
         if self._error is not None:
             error, self._error = self._error, None
@@ -96,9 +106,11 @@ class GradientNormProbe:
                 return None
             # An error raised here would end the user's backward pass: it waits for `collect`.
             try:
-                self._norms.append(gradient_norm(gradient))
-                self._indices.append(index)
-            except RuntimeError as error:
+                norm = norm_in_metric(gradient, index, self.metric)
+                if norm is not None:
+                    self._norms.append(norm)
+                    self._indices.append(index)
+            except (RuntimeError, ValueError) as error:
                 self._error = error
             # autograd.grad would hold every gradient until the pass is over; a zero without storage holds nothing.
             return gradient.new_zeros(()).expand_as(gradient) if self.discard and not gradient.is_sparse else None
@@ -128,13 +140,26 @@ def gradient_norm(gradient: Tensor) -> Tensor:
     return torch.linalg.vector_norm(gradient, dtype=torch.float32 if narrow else None)
 
 
-def accumulated_norms(parameters: Sequence[nn.Parameter], indices: Iterable[int]) -> GradientNorms | None:
+def norm_in_metric(gradient: Tensor, index: int, metric: Metric | None) -> Tensor | None:
+    """Return the norm of a parameter's gradient in the metric, if any; ``None`` where the metric is not known yet."""
+    if metric is None:
+        return gradient_norm(gradient)
+    diagonal = metric(index)
+    return None if diagonal is None else preconditioned_sq_norm([gradient], [diagonal]).sqrt()
+
+
+def accumulated_norms(
+    parameters: Sequence[nn.Parameter], indices: Iterable[int], metric: Metric | None = None
+) -> GradientNorms | None:
     """Return the norms of ``.grad`` of the parameters at ``indices`` that have one, fused where possible."""
-    present = [(index, parameters[index].grad) for index in indices if parameters[index].grad is not None]
+    present = [(index, gradient) for index in indices if (gradient := parameters[index].grad) is not None]
     if not present:
         return None
     found, gradients = zip(*present, strict=True)
     wide = (torch.float32, torch.float64)
-    if all(g.layout is torch.strided and g.dtype in wide and not is_sharded(g) for g in gradients):
+    if metric is None and all(g.layout is torch.strided and g.dtype in wide and not is_sharded(g) for g in gradients):
         return GradientNorms(found, torch.stack(torch._foreach_norm(gradients)))
-    return GradientNorms(found, torch.stack([gradient_norm(g) for g in gradients]))
+    norms = [norm_in_metric(gradient, index, metric) for index, gradient in present]
+    known = [norm for norm in norms if norm is not None]
+    # Else the parameters seen before would be other ones than those seen now.
+    return GradientNorms(found, torch.stack(known)) if len(known) == len(norms) else None

@@ -7,17 +7,17 @@ import warnings
 from types import SimpleNamespace
 
 import pytest
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from torch import nn
 from torch.utils.data import DataLoader
 
 from lightning_foresight.callbacks import GradientNoiseScaleCallback
 from lightning_foresight.functional import exact_noise_scale
-from lightning_foresight.probes.gradient_split import balanced_signs
 from lightning_foresight.schedule import LogSchedule
 from tests.contract.cases import assert_same_run
+from tests.contract.noise_cells import GAN, Convolutional, Manual
 from tests.reference.noise_runs import Observed, fit, loader
 
 
@@ -135,48 +135,29 @@ def test_a_schedule_says_which_steps_or_epochs_are_observed(schedule):
     assert callback.history.last()["gns/b_simple"].num_samples == expected
 
 
-class GAN(pl.LightningModule):
-    """Two optimizers; the generator's backward pass leaves gradients on the discriminator, too."""
-
-    def __init__(self):
-        super().__init__()
-        self.automatic_optimization = False
-        self.generator, self.discriminator = nn.Linear(2, 6), nn.Linear(6, 1)
-        self.seen = {"generator": [], "discriminator": []}
-
-    def training_step(self, batch, batch_idx):
-        for_generator, for_discriminator = self.optimizers()
-        real, size = batch[0], len(batch[0])
-        fake = self.generator(torch.randn(size, 2))
-        losses = -F.logsigmoid(self.discriminator(fake)).squeeze(1)
-        self.step(for_generator, "generator", losses)
-        losses = (F.softplus(self.discriminator(fake.detach())) + F.softplus(-self.discriminator(real))).squeeze(1)
-        self.step(for_discriminator, "discriminator", losses)
-
-    def step(self, optimizer, name, losses):
-        optimizer.zero_grad()
-        signs = balanced_signs(len(losses), torch.Generator().manual_seed(self.trainer.global_step))
-        parameters = list(getattr(self, name).parameters())
-        gradients = torch.autograd.grad((signs * losses).mean(), parameters, retain_graph=True)
-        noise = sum(g.double().square().sum() for g in gradients) * len(losses) ** 2 / (len(losses) // 2 * 2)
-        self.seen[name].append(float(noise))
-        self.manual_backward(losses.mean())
-        optimizer.step()
-
-    def configure_optimizers(self):
-        return [torch.optim.SGD(part.parameters(), lr=0.1) for part in (self.generator, self.discriminator)]
+def test_per_example_leaves_the_bits_and_no_hooks():
+    callback = GradientNoiseScaleCallback(method="per_example", every_n_steps=1)
+    model = fresh(lambda: Observed(Convolutional()))
+    watched = fit(model, callback)
+    assert len(callback.history) > 0
+    assert not any(module._forward_hooks for module in model.modules())
+    assert_same_run(watched, fit(fresh(lambda: Observed(Convolutional())), []))
 
 
-def test_each_optimizer_has_a_noise_scale_of_its_own():
-    model, callback = GAN(), GradientNoiseScaleCallback(decay=1.0, every_n_steps=1)
-    fit(model, callback)
+def test_an_accumulation_scheduler_switches_the_method():
+    model = Observed()
+    callback = GradientNoiseScaleCallback(decay=1.0, every_n_steps=1)
+    fit(model, [callback, GradientAccumulationScheduler({0: 1, 1: 2, 2: 3})], max_epochs=3)
+    methods = {row.epoch: row.num_samples for row in callback.history["gns/b_simple"]}
+    assert callback.method_in_use == "micro_batches"
+    assert list(methods.values()) == [6, 9, 11]
+
+
+def test_manual_optimization_is_taken_as_it_comes():
+    callback = GradientNoiseScaleCallback(every_n_steps=1)
+    fit(Manual(), callback)
+    assert callback.method_in_use == "micro_batches"  # from the second epoch on: two were seen in the first
     assert callback.num_failures == 0
-    last = callback.history.last()
-    assert "gns/b_simple" not in last
-    for number, name in enumerate(("generator", "discriminator")):
-        assert last[f"gns/b_simple/optimizer_{number}"].num_samples == 12
-        truth = torch.tensor(model.seen[name]).mean()
-        assert last[f"gns/trace_sigma/optimizer_{number}"].value == pytest.approx(float(truth), rel=1e-5)
 
 
 class TwoLosses(Observed):
@@ -270,6 +251,13 @@ class NoOptimizer(Observed):
             {"layers": "net.9"},
             r"layers='net.9'\): no parameter matches. Layers with parameters: net.0, net.2",
         ),
+        (Observed, {"preconditioner": "adam"}, r"preconditioner='adam'\): expected optimizers with a second.*got SGD"),
+        (Observed, {"method": "norm_layers"}, r"none of LayerNorm, RMSNorm, GroupNorm with weights of its own. Use "),
+        (
+            Manual,
+            {"hessian": True},
+            r"hessian=True\): expected automatic optimization: .* Use functional.hessian_noise",
+        ),
         (Observed, {"groups": {"head": "fc"}}, r"group 'head'='fc'\): no parameter matches"),
     ],
 )
@@ -279,11 +267,31 @@ def test_what_cannot_be_measured_stops_the_run_before_it_starts(model, arguments
         fit(model(), GradientNoiseScaleCallback(**arguments))
 
 
+class InBatches:
+    unit = "batches"
+
+    def __call__(self, count):
+        return True
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         ({"method": "exact"}, r"\(method='exact'\): expected one of 'auto', 'micro_batches', 'split', 'per_example'"),
         ({"decay": 1.5}, r"\(decay=1.5\): expected a factor in \(0, 1\]"),
+        ({"decay": "a"}, r"\(decay='a'\): expected a factor in \(0, 1\]"),
+        ({"decay": math.nan}, r"\(decay=nan\): expected a factor in \(0, 1\]"),
+        ({"window": 1}, r"\(window=1\): expected an integer of at least 2"),
+        ({"window": 8, "method": "norm_layers"}, r"\(window=8\): expected None with method=.norm_layers"),
+        ({"confidence": None}, r"\(confidence=None\): expected a probability between 0 and 1"),
+        ({"budget": math.inf}, r"\(budget=inf\): expected a positive share"),
+        ({"budget": True}, r"\(budget=True\): expected a positive share"),
+        ({"seed": 2**70}, r"\(seed=1180591620717411303424\): expected an integer below 2\*\*63"),
+        ({"schedule": 3}, r"\(schedule=3\): expected LogSchedule\(...\) or a callable"),
+        ({"schedule": InBatches()}, r"expected a unit of 'epochs' or 'steps', got 'batches'"),
+        ({"hessian": 0.5}, r"\(hessian=0.5\): expected an integer of at least 1"),
+        ({"batch_size": 32}, r"\(batch_size=32\): expected a function of a batch"),
+        ({"preconditioner": "sgd"}, r"\(preconditioner='sgd'\): expected one of None, 'adam'"),
         ({"confidence": 95}, r"\(confidence=95\): expected a probability between 0 and 1"),
         ({"budget": 0}, r"\(budget=0\): expected a positive share"),
         ({"every_n_steps": 0}, r"\(every_n_steps=0\): expected an integer of at least 1"),

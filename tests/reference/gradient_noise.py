@@ -48,3 +48,27 @@ def fieller_accepts(theta, s, g, var_s, var_g, cov, df, level):
     """Whether a t test of E[s] = theta E[g] at this level does not reject."""
     variance = var_s - 2 * theta * cov + theta**2 * var_g
     return (s - theta * g) ** 2 <= student_t.ppf((1 + level) / 2, df) ** 2 * variance
+
+
+def two_phase_means(part, whole, calibrated, decay):
+    """Regression estimates of the means of the whole, and their variances, by definition; and the means of the part.
+
+    Both of shape (2, observations); ``calibrated`` marks the observations at which the whole is known.
+    """
+    weights = decay ** np.arange(part.shape[1] - 1, -1, -1.0)
+    some = weights[calibrated]
+    n, n_c = (w.sum() ** 2 / (w**2).sum() for w in (weights, some))
+    means, variances = [], []
+    for x, y in zip(part, whole, strict=True):
+        x_c, y_c = x[calibrated], y[calibrated]
+
+        def cov(a, b, w, count):
+            spread = np.average((a - np.average(a, weights=w)) * (b - np.average(b, weights=w)), weights=w)
+            return spread * count / (count - 1)
+
+        slope = cov(x_c, y_c, some, n_c) / cov(x_c, x_c, some, n_c)
+        means.append(np.average(y_c - slope * x_c, weights=some) + slope * np.average(x, weights=weights))
+        residual = y_c - slope * x_c
+        unexplained = cov(residual, residual, some, n_c) * (n_c - 1) / (n_c - 2)
+        variances.append(unexplained / n_c + slope**2 * cov(x, x, weights, n) / n)
+    return means, variances, [np.average(x, weights=weights) for x in part]

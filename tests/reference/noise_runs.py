@@ -64,8 +64,8 @@ class Observed(pl.LightningModule):
         inverse_size = sum(1 / size for _, size in seen) / len(seen)
         big = gradients.mean(0).square().sum()
         if self.signs is not None:
-            difference, size = halves[0]
-            noise = difference.square().sum() * size**2 / (size // 2 * 2)
+            found = [half.square().sum() * size**2 / (size // 2 * 2) for half, size in halves]
+            noise = torch.stack(found).mean()  # over ranks
         elif self.examples:
             noise = (torch.stack(squares).mean() - big) / (1 - inverse_size / len(seen))
         elif len(seen) > 1:

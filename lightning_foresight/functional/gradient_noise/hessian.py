@@ -93,6 +93,32 @@ def hessian_noise_scale(
         >>> float(scale.trace_h_sigma.value) > 0  # the Hessian is 2 everywhere
         True
     """
+    numerators, denominators = hessian_moments(
+        model, loss_fn, inputs, targets, num_blocks=num_blocks, num_parts=num_parts, method=method
+    )
+    wide = torch.float32 if inputs.device.type == "mps" else torch.float64
+    sums = moment_sums(numerators.to(wide), denominators.to(wide))
+    means = mean_moments(MomentSums(*sums))
+    dtype = torch.promote_types(numerators.dtype, torch.float32)
+    b_noise, numerator, denominator = noise_scale_from_means(means, level=level, dtype=dtype, method=method)
+    indefinite = not bool(denominator.interval(level)[0] > 0)
+    return HessianNoiseScale(b_noise._replace(kind="not_valid") if indefinite else b_noise, numerator, denominator)
+
+
+def hessian_moments(
+    model: nn.Module,
+    loss_fn: LossFn,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    num_blocks: int = 8,
+    num_parts: int = 2,
+    method: str = "double_backward",
+) -> tuple[Tensor, Tensor]:
+    r"""Unbiased :math:`\operatorname{tr}(H \Sigma)` and :math:`G^\top H G` of each block, shape (num_blocks,) each.
+
+    Arguments and errors are those of :func:`hessian_noise_scale`, which averages them.
+    """
     owner = "hessian_noise_scale"
     check_choice(owner, "method", method, METHODS)
     check_int(owner, "num_blocks", num_blocks, 2)
@@ -143,13 +169,7 @@ def hessian_noise_scale(
             noise = bend * num_parts / (num_parts - 1)
             numerators.append(length * noise)
             denominators.append(curvature(mean, inputs[other], targets[other]) - noise / num_parts)
-    wide = torch.float32 if inputs.device.type == "mps" else torch.float64
-    sums = moment_sums(torch.stack(numerators).to(wide), torch.stack(denominators).to(wide))
-    means = mean_moments(MomentSums(*sums))
-    dtype = torch.promote_types(values[0].dtype, torch.float32)
-    b_noise, numerator, denominator = noise_scale_from_means(means, level=level, dtype=dtype, method=method)
-    indefinite = not bool(denominator.interval(level)[0] > 0)
-    return HessianNoiseScale(b_noise._replace(kind="not_valid") if indefinite else b_noise, numerator, denominator)
+    return torch.stack(numerators), torch.stack(denominators)
 
 
 def _dot(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:

@@ -1,0 +1,213 @@
+"""What can be asked of the callback besides the plain noise scale: windows, curvature, probes, doubts."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call, hessian
+from torch.utils.data import DataLoader
+from torchmetrics import MeanMetric
+
+from lightning_foresight.callbacks import GradientNoiseScaleCallback
+from lightning_foresight.functional import exact_noise_scale
+from tests.contract.cases import assert_same_run
+from tests.reference.gradient_noise import per_example_gradients
+from tests.reference.noise_runs import Observed, fit, loader
+
+
+def fresh(model_class, *args):
+    torch.manual_seed(0)
+    return model_class(*args)
+
+
+def test_a_window_averages_the_latest_observations_alike():
+    model = fresh(Observed)
+    callback = GradientNoiseScaleCallback(window=4, every_n_steps=1)
+    fit(model, callback, accumulate_grad_batches=2, max_epochs=3, log_every_n_steps=1)
+    last = callback.history.last()
+    assert last["gns/b_simple"].num_samples == 4
+    assert last["gns/trace_sigma"].value == pytest.approx(sum(model.noise[-4:]) / 4, rel=1e-5)
+    assert callback.history["gns/trace_sigma"][1].value == pytest.approx(sum(model.noise[:2]) / 2, rel=1e-5)
+
+
+class AtRest(Observed):
+    """Learning rate 0: the truth stays the same at every step."""
+
+    optimizer = staticmethod(lambda parameters: torch.optim.SGD(parameters, lr=0.0))
+
+    def observe(self, losses, loss):
+        pass
+
+
+def exact_curvature(net, inputs, targets):
+    """Return tr(H Sigma) and G^T H G from the Hessian matrix and the gradients of all examples."""
+    names = dict(net.named_parameters())
+    flat = torch.cat([p.detach().flatten() for p in names.values()])
+
+    def loss(vector):
+        parts = vector.split([p.numel() for p in names.values()])
+        weights = {name: part.view_as(p) for (name, p), part in zip(names.items(), parts, strict=True)}
+        return F.cross_entropy(functional_call(net, weights, (inputs,)), targets)
+
+    h = hessian(loss)(flat).double()
+    gradients = torch.from_numpy(per_example_gradients(net, F.cross_entropy, inputs, targets))
+    mean = gradients.mean(0)
+    numerator = (h * torch.cov(gradients.T)).sum()
+    # The mean gradient's own noise is no part of G.
+    return float(numerator), float(mean @ h @ mean - numerator / len(gradients))
+
+
+def test_curvature_agrees_with_the_exact_hessian_within_three_standard_errors():
+    torch.manual_seed(3)
+    model = AtRest(nn.Sequential(nn.Linear(6, 3), nn.Tanh(), nn.Linear(3, 3)))
+    dataset = loader(samples=256).dataset
+    data = DataLoader(dataset, batch_size=32, shuffle=True)
+    callback = GradientNoiseScaleCallback(hessian=1, decay=1.0)
+    fit(model, callback, data=data, max_epochs=12)
+    assert callback.num_failures == 0
+    last = callback.history.last()
+    truth = dict(zip(("trace_h_sigma", "grad_h_grad"), exact_curvature(model.net, *dataset.tensors), strict=True))
+    for key, value in truth.items():
+        row = last[f"gns/{key}"]
+        error = (row.upper - row.lower) / 2 / 1.959964
+        assert abs(row.value - value) < 3 * error
+        assert error < 0.25 * abs(value)  # the test would notice a wrong factor
+    assert last["gns/b_noise"].value == pytest.approx(last["gns/trace_h_sigma"].value / last["gns/grad_h_grad"].value)
+    assert last["gns/b_noise"].lower < truth["trace_h_sigma"] / truth["grad_h_grad"] < last["gns/b_noise"].upper
+
+
+class Recording(Observed):
+    """A training_step that appends, counts, logs and draws, on layers that change buffers."""
+
+    def __init__(self):
+        super().__init__(nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 3)))
+        self.outputs, self.calls, self.mean = [], 0, MeanMetric()
+
+    def training_step(self, batch, batch_idx):
+        loss = self.losses(batch).mean()
+        self.outputs.append(float(loss))
+        self.calls += 1
+        self.mean(loss.detach())
+        self.log("loss", loss, on_epoch=True)
+        return {"loss": loss}
+
+
+@pytest.mark.filterwarnings("ignore:.*curvature is indefinite")
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_measuring_curvature_leaves_the_run_and_what_its_steps_record_alone(accumulate):
+    data = loader(80, 16)
+    settings = {"data": data, "accumulate_grad_batches": accumulate}
+    watched, unwatched = fresh(Recording), fresh(Recording)
+    callback = GradientNoiseScaleCallback(hessian=1, method="auto", every_n_steps=1)
+    runs = fit(watched, callback, **settings), fit(unwatched, [], **settings)
+    assert callback.num_failures == 0
+    assert "gns/trace_h_sigma" in callback.history.last()
+    assert_same_run(*runs)
+    assert (watched.outputs, watched.calls) == (unwatched.outputs, unwatched.calls)
+    assert torch.equal(watched.mean.compute(), unwatched.mean.compute())
+    assert torch.equal(*(run.callback_metrics["loss"] for run in runs))
+
+
+class Saddle(AtRest):
+    """A loss that bends down in every direction."""
+
+    def losses(self, batch):
+        return -self.net(batch[0]).square().sum(1)
+
+
+def test_indefinite_curvature_is_flagged_once_and_gives_no_batch_size():
+    callback = GradientNoiseScaleCallback(hessian=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(fresh(Saddle, nn.Linear(6, 2)), callback, data=loader(64, 32), log_every_n_steps=1)
+    said = [str(warning.message) for warning in caught if "indefinite" in str(warning.message)]
+    assert len(said) == 1
+    assert "G^T H G = -" in said[0]
+    assert "b_noise is left out until both are positive" in said[0]
+    last = callback.history.last()
+    assert last["gns/grad_h_grad"].value < 0
+    assert "gns/b_noise" not in last
+
+
+def test_batches_too_small_for_curvature_are_refused_in_words_and_the_rest_goes_on():
+    callback = GradientNoiseScaleCallback(hessian=True)
+    with pytest.warns(UserWarning, match="hessian on a batch of 8: expected at least 16 examples"):
+        fit(fresh(Observed), callback)
+    assert callback.num_failures == 1  # true is once in 400 steps
+    assert "gns/b_simple" in callback.history.last()
+
+
+def test_a_resumed_run_goes_on_with_the_window_and_the_curvature():
+    callback = GradientNoiseScaleCallback(hessian=1, window=5, every_n_steps=1)
+    fit(fresh(Observed), callback, data=loader(64, 16))
+    model = fresh(Observed)
+    trainer = fit(model, callback, data=loader(64, 16), max_epochs=1)
+    assert callback.history.last()["gns/b_simple"].num_samples == 4  # a new run
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(model, loader(64, 16))
+    last = callback.history.last()
+    assert last["gns/b_simple"].num_samples == 5
+    assert last["gns/trace_h_sigma"].num_samples == 5 * 8
+
+
+def test_the_first_step_without_a_second_moment_is_left_out():
+    class AdamW(Observed):
+        optimizer = staticmethod(lambda parameters: torch.optim.AdamW(parameters, lr=0.01))
+
+    callback = GradientNoiseScaleCallback(preconditioner="adam", every_n_steps=1, decay=1.0)
+    fit(fresh(AdamW), callback)
+    assert callback.num_failures == 0
+    assert callback.history.last()["gns/b_simple"].num_samples == 11  # of 12 steps
+
+
+def test_a_probe_measures_a_model_at_rest_until_it_is_precise_enough():
+    model = fresh(Recording)
+    model.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    dataset = loader(samples=2048).dataset
+    data = DataLoader(dataset, batch_size=16, shuffle=True)
+    scale = GradientNoiseScaleCallback().probe(model, data, rtol=0.1, max_batches=512)
+    exact = exact_noise_scale(model.net, F.cross_entropy, *dataset.tensors)
+    assert scale.b_simple.std_error <= 0.1 * scale.b_simple.value
+    assert abs(scale.b_simple.value - exact.b_simple.value) < 3 * scale.b_simple.std_error
+    assert scale.b_simple.num_samples <= 128  # no more than it took
+    assert model.outputs == []
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def said_by(callback, model, **settings):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(model, callback, **settings)
+    return [str(warning.message) for warning in caught if callback.name in str(warning.message)]
+
+
+def test_batchnorm_under_a_split_is_warned_of_once():
+    callback = GradientNoiseScaleCallback(method="split")
+    said = said_by(callback, fresh(Recording))
+    assert len(said) == 1
+    assert "BatchNorm couples the examples of a batch (net.1)" in said[0]
+    assert said_by(callback, fresh(Recording)) == []
+    assert said_by(GradientNoiseScaleCallback(), fresh(Recording), accumulate_grad_batches=2) == []
+
+
+class Recurrent(Observed):
+    def __init__(self):
+        super().__init__(nn.ModuleDict({"rnn": nn.GRU(6, 4), "head": nn.Linear(4, 3)}))
+
+    def losses(self, batch):
+        states, _ = self.net["rnn"](batch[0].unsqueeze(0))
+        return F.cross_entropy(self.net["head"](states[-1]), batch[1], reduction="none")
+
+
+def test_layers_with_time_first_are_doubted_unless_the_batch_size_is_told():
+    said = said_by(GradientNoiseScaleCallback(), fresh(Recurrent))
+    assert len(said) == 1
+    assert "net.rnn has batch_first=False" in said[0]
+    told = GradientNoiseScaleCallback(batch_size=lambda batch: len(batch[1]))
+    assert said_by(told, fresh(Recurrent)) == []

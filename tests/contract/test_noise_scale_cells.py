@@ -1,0 +1,121 @@
+"""In every kind of run the noise scale is what plain autograd finds, or is refused in words; and the docs say which."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import torch._functorch.config
+
+from lightning_foresight.callbacks import GradientNoiseScaleCallback
+from tests.contract.noise_cells import CELLS, METHODS, YES, signs
+from tests.contract.noise_two_processes import RUNS
+from tests.reference.noise_runs import fit
+
+ROOT = Path(__file__).parents[2]
+VERDICTS = {name: cell[-1] for name, cell in {**CELLS, **RUNS}.items()}
+ALL = [
+    (name, method, verdict)
+    for name, verdicts in VERDICTS.items()
+    for method, verdict in zip(METHODS, verdicts, strict=True)
+    if verdict is not None
+]
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """Both processes' results; all runs in one go, since starting them is most of the time."""
+    folder = tmp_path_factory.mktemp("noise")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "ignore", "-m", "tests.contract.noise_two_processes", str(folder)]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+
+
+def run_cell(name, method):
+    """Train once; return the callback, the noise and signal of each optimizer by definition, and the warnings."""
+    model_class, net, settings, arguments, _, _ = CELLS[name]
+    settings = {"accumulate_grad_batches": METHODS[method]} | settings
+    others = [other() for other in settings.pop("callbacks", [])]
+    donated = settings.pop("donated", True)
+    if "plugins" in settings:
+        settings["plugins"] = settings["plugins"](METHODS[method])
+    torch.manual_seed(7)
+    model = model_class(net(), signs=signs if method == "split" else None, examples=method == "per_example")
+    callback = GradientNoiseScaleCallback(method=method, decay=1.0, every_n_steps=1, **arguments)
+    with torch._functorch.config.patch(donated_buffer=donated), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(model, [callback, *others], **settings)
+    seen = model.seen if hasattr(model, "seen") else {"": (model.noise, model.signal)}
+    return callback, seen, [str(warning.message) for warning in caught]
+
+
+def check_values(reported, noise, signal, tolerance):
+    """Compare means; unbiased is signed, so the mean of the signal may come near 0, its parts do not."""
+    noise, signal = torch.tensor(noise), torch.tensor(signal)
+    assert reported["trace_sigma"] == pytest.approx(float(noise.mean()), rel=tolerance)
+    scale = float(signal.abs().mean() + noise.mean() / 8)
+    assert reported["grad_sq_norm"] == pytest.approx(float(signal.mean()), abs=tolerance * scale)
+
+
+@pytest.mark.parametrize(("name", "method", "verdict"), ALL, ids=[f"{name}-{method}" for name, method, _ in ALL])
+def test_each_cell_is_right_or_refused_in_words(name, method, verdict, request):
+    if name in RUNS:
+        for rank in request.getfixturevalue("ranks"):
+            result = rank["watched"][name][method]
+            if verdict != YES:
+                assert verdict in result
+                continue
+            assert result["failures"] == 0
+            assert result["num_samples"] == len(result["noise"])
+            check_values(result["reported"], result["noise"], result["signal"], 1e-5)
+    elif verdict == YES:
+        callback, seen, _ = run_cell(name, method)
+        assert callback.num_failures == 0
+        last = callback.history.last()
+        for suffix, (noise, signal) in seen.items():
+            assert last[f"gns/b_simple{suffix}"].num_samples == len(noise) > 0
+            reported = {key: last[f"gns/{key}{suffix}"].value for key in ("trace_sigma", "grad_sq_norm")}
+            check_values(reported, noise, signal, CELLS[name][-2])
+    else:
+        try:
+            callback, _, said = run_cell(name, method)
+            assert len(callback.history) == 0
+        except ValueError as error:
+            said = [str(error)]
+        assert any(verdict in text for text in said), said
+
+
+def test_both_ranks_report_the_same_and_count_all_examples(ranks):
+    for name, methods in ranks[0]["watched"].items():
+        for method, result in methods.items():
+            if isinstance(result, dict):
+                assert result["reported"] == ranks[1]["watched"][name][method]["reported"]
+                assert result["reported"]["batch_size"] == pytest.approx(8)  # the last step: 4 on each rank
+
+
+@pytest.mark.parametrize("name", ["DDP, accumulation", "FSDP2, accumulation"])
+def test_watching_leaves_the_weights_and_hooks_of_two_processes_alone(ranks, name):
+    for rank in ranks:
+        for key in ("weights", "hooks"):
+            assert rank["watched"][name]["micro_batches"][key] == rank["unwatched"][name][key]
+
+
+def test_the_table_of_the_docs_says_what_these_tests_hold():
+    text = (ROOT / "docs/gradient_noise_scale.md").read_text().split("## In which runs it works")[1].split("\n## ")[0]
+    table = [[entry.strip() for entry in line.strip("| ").split("|")] for line in re.findall(r"^\|.*\|$", text, re.M)]
+    assert table[0][1:4] == [f"`{method}`" for method in METHODS]
+    told = {row[0]: tuple(entry.split(",")[0] for entry in row[1:4]) for row in table[2:] if len(row) == 4}
+    words = {YES: "yes", None: "-"}
+    assert told == {
+        name: tuple(words.get(verdict, "refused") for verdict in verdicts) for name, verdicts in VERDICTS.items()
+    }
