@@ -8,6 +8,8 @@ from itertools import pairwise
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -482,3 +484,17 @@ def test_the_axes_carry_the_unit_of_the_estimator():
         callback = InfoPlaneCallback(estimator=estimator, layers="net.6", num_samples=NUM_SAMPLES)
         fit(callback, max_epochs=1)
         assert callback.plot().axes[0].get_xlabel() == label
+
+
+@pytest.mark.parametrize("settings", [{"estimator": "auto"}, {"preset": "saxe-2018"}, {"preset": "goldfeld-2019"}])
+def test_both_informations_are_logged_with_the_ends_of_their_bands(settings, tmp_path):
+    logger = TensorBoardLogger(tmp_path)
+    callback = InfoPlaneCallback(layers="net.2", num_samples=NUM_SAMPLES, log_figures=False, **settings)
+    fit(callback, logger=logger, max_epochs=1)
+    scalars = EventAccumulator(logger.log_dir).Reload()
+    for kind in ("I_XT", "I_TY"):
+        key = f"info_plane/net.2/{kind}"
+        value, lower, upper = (scalars.Scalars(f"{key}{end}")[-1].value for end in ("", "_lower", "_upper"))
+        assert lower <= value <= upper
+        assert lower < upper
+    assert "info_plane/net.2/I_TY_null_lower" not in scalars.Tags()["scalars"]
