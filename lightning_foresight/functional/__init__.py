@@ -1,7 +1,14 @@
 """Pure functions: tensors in, tensors out. No Lightning, no state."""
 
 from lightning_foresight.functional._trace import LayerCall
-from lightning_foresight.functional.dependence import cka, distance_correlation, hsic, nhsic
+from lightning_foresight.functional.dependence import (
+    IndependenceTest,
+    cka,
+    distance_correlation,
+    hsic,
+    independence_test,
+    nhsic,
+)
 from lightning_foresight.functional.discrete_entropy import discrete_entropy
 from lightning_foresight.functional.effective_information.causal import CausalMeasures, causal_measures
 from lightning_foresight.functional.effective_information.connectivity import connectivity_matrix
@@ -72,6 +79,7 @@ __all__ = [
     "CausalMeasures",
     "Estimate",
     "HessianNoiseScale",
+    "IndependenceTest",
     "JointRows",
     "LayerCall",
     "NoiseScale",
@@ -96,6 +104,7 @@ __all__ = [
     "fieller_interval",
     "hessian_noise_scale",
     "hsic",
+    "independence_test",
     "information_by_degree",
     "input_information",
     "joint_table",

@@ -104,3 +104,13 @@ def ross(x: np.ndarray, labels: np.ndarray, k: int) -> float:
         radius = np.sort(distance[labels == labels[i]])[k - 1]
         total += psi(k) - psi((labels == labels[i]).sum()) - psi((distance <= radius).sum())
     return float(psi(n) + total / n)
+
+
+def leave_one_out_log_likelihood(rows: np.ndarray, variance: float) -> float:
+    """Mean log density of each row under Gaussian kernels on the others, in nats, one row at a time."""
+    n, width = rows.shape
+    total = 0.0
+    for i in range(n):
+        sq_distance = ((np.delete(rows, i, 0) - rows[i]) ** 2).sum(1)
+        total += math.log(np.exp(-sq_distance / (2 * variance)).mean()) - width / 2 * math.log(2 * math.pi * variance)
+    return total / n

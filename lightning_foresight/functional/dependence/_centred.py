@@ -27,7 +27,8 @@ class KernelSums(NamedTuple):
     l_diagonal: Tensor
 
 
-def _blocks(n: int, device: torch.device, element_size: int) -> list[slice]:
+def row_slices(n: int, device: torch.device, element_size: int) -> list[slice]:
+    """Slices of rows whose kernel blocks stay in a CPU's cache, or in the budget of a device."""
     length = _CPU_BLOCK if device.type == "cpu" else max(1, math.isqrt(MEMORY_BUDGET // (8 * element_size)))
     return [slice(a, b) for a, b in itertools.pairwise([*range(0, n, length), n])]
 
@@ -42,7 +43,7 @@ def kernel_sums(x: Tensor, y: Tensor, kernel_x: Kernel, kernel_y: Kernel, square
         kernel_y: The second kernel.
         squares: Whether to sum K * K and L * L too.
     """
-    blocks = _blocks(x.shape[0], x.device, x.element_size())
+    blocks = row_slices(x.shape[0], x.device, x.element_size())
     totals: list[Tensor | float] = [0.0] * len(blocks)
     diagonals: list[tuple[Tensor, Tensor]] = []
     for i, first in enumerate(blocks):
@@ -71,7 +72,7 @@ def products_with_sums(
     scaled = (vectors / scale).to(x.dtype)
     with_k = torch.zeros_like(vectors)
     with_l = torch.zeros_like(vectors)
-    blocks = _blocks(x.shape[0], x.device, x.element_size())
+    blocks = row_slices(x.shape[0], x.device, x.element_size())
     for i, first in enumerate(blocks):
         for j, second in enumerate(blocks[i:], i):
             for rows, kernel, total in ((x, kernel_x, with_k), (y, kernel_y, with_l)):

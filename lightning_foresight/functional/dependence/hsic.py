@@ -34,7 +34,8 @@ def _rows(owner: str, argument: str, samples: Tensor) -> Tensor:
     return rows
 
 
-def _prepare(owner: str, x: Tensor, y: Tensor, kernel: str, bandwidth: Any) -> tuple[Any, Any, Any, Any]:
+def prepare_kernels(owner: str, x: Tensor, y: Tensor, kernel: str, bandwidth: Any) -> tuple[Any, Any, Any, Any]:
+    """Check both sets of samples; return their rows and kernels."""
     check_kernel(owner, kernel, bandwidth)
     x_rows, y_rows = _rows(owner, "x", x), _rows(owner, "y", y)
     check_same_length(owner, "x", x_rows, "y", y_rows)
@@ -49,7 +50,7 @@ def _measure(
     owner: str, x: Tensor, y: Tensor, kernel: str, bandwidth: Any, debiased: bool, normalised: bool, std_error: bool
 ) -> tuple[Tensor, Tensor]:
     """Return HSIC, or HSIC(x, y) / sqrt(HSIC(x, x) HSIC(y, y)), and its standard error."""
-    args = _prepare(owner, x, y, kernel, bandwidth)
+    args = prepare_kernels(owner, x, y, kernel, bandwidth)
     sums = kernel_sums(*args, squares=normalised)
     kl, kk, ll, k, l = sums.kl, sums.kk, sums.ll, sums.k, sums.l  # noqa: E741
     pairs = [(kl, k, l), (kk, k, k), (ll, l, l)] if normalised else [(kl, k, l)]
@@ -103,7 +104,7 @@ def hsic(
             pair of these for x and y.
         unbiased: Whether to use the unbiased estimate; it can be below zero.
         std_error: Whether to estimate the standard error, a second pass over the pairs. It is valid under dependence;
-            for independent samples it is not, so test with permutations.
+            for independent samples it is not: see :func:`independence_test`.
 
     Returns:
         The estimate, a scalar in float64 through which gradients flow.
@@ -242,7 +243,7 @@ def nhsic(
     """
     if not 0 < ridge < math.inf:
         fail("nhsic", "ridge", ridge, "expected a positive number.")
-    x_rows, y_rows, kernel_x, kernel_y = _prepare("nhsic", x, y, kernel, bandwidth)
+    x_rows, y_rows, kernel_x, kernel_y = prepare_kernels("nhsic", x, y, kernel, bandwidth)
     n = x_rows.shape[0]
 
     def operator(rows: Tensor, of: Any) -> Tensor:

@@ -126,8 +126,8 @@ def auto_pair(x: Tensor, y: Tensor, *, base: float = 2, k: int = 3, seed: int = 
         missed = _missed_on_gaussian(canonical, kept, n, k, seed)
         candidates["KSG on normal scores"] = candidates["KSG on normal scores"] + missed
         white = scores[0] @ canonical.x_directions, scores[1] @ canonical.y_directions
-        norms = tuple(each.square().sum(1, keepdim=True) for each in white)
-        candidates["KSG on norms"] = ksg_terms(*norms, k).mean()
+        norm_x, norm_y = (each.square().sum(1, keepdim=True) for each in white)
+        candidates["KSG on norms"] = ksg_terms(norm_x, norm_y, k).mean()
         if 0 < kept < max(x_rows.shape[1], y_rows.shape[1]):
             projected = white[0][:, :kept].float(), white[1][:, :kept].float()
             candidates["KSG on canonical directions"] = ksg_terms(*projected, k, spread_out=True).mean()

@@ -10,16 +10,24 @@ from torch import Tensor
 from lightning_foresight.functional._checks import check_base, check_choice, fail
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
+from lightning_foresight.functional.mutual_information._fitted_noise import fitted_variance
 from lightning_foresight.functional.mutual_information._pairs import gaussian_sums
 
 _OWNER = "kde"
 
 
-def check_kde(noise_variance: float = 1e-3, bound: str = "upper") -> None:
+def check_kde(noise_variance: float | str = 1e-3, bound: str = "upper") -> None:
     """Check the options of ``"kde"`` without data, as a callback does when it is made."""
     check_choice(_OWNER, "bound", bound, ("upper", "lower"))
-    if not 0 < noise_variance < math.inf:
-        fail(_OWNER, "noise_variance", noise_variance, "expected a positive number, the variance added to every unit.")
+    if noise_variance == "fitted":
+        return
+    if isinstance(noise_variance, str) or not 0 < noise_variance < math.inf:
+        fail(
+            _OWNER,
+            "noise_variance",
+            noise_variance,
+            "expected a positive number, the variance added to every unit, or 'fitted'.",
+        )
 
 
 def kde_information(
@@ -27,7 +35,7 @@ def kde_information(
     labels: Tensor | None = None,
     *,
     base: float = 2,
-    noise_variance: float = 1e-3,
+    noise_variance: float | str = 1e-3,
     bound: str = "upper",
 ) -> tuple[Estimate, Estimate]:
     r"""Both coordinates of the information plane of a layer with Gaussian noise, bounded from pairwise distances.
@@ -48,7 +56,10 @@ def kde_information(
         activations: Shape ``(n, ...)``, one row for each of n distinct inputs.
         labels: Integer classes, shape ``(n,)``; without them the second estimate is 0.
         base: Base of the logarithm; 2 gives bits.
-        noise_variance: Variance of the noise on every unit.
+        noise_variance: Variance of the noise on every unit; ``"fitted"`` takes the one under which each sample is most
+            probable given the others (leave-one-out likelihood of a Gaussian kernel density, as in the nonlinear
+            information bottleneck). It adapts to the scale of a layer, and values of
+            different layers are then at different noise; ``method`` says how much.
         bound: Which bound ``value`` is: ``"upper"`` or ``"lower"``.
 
     Returns:
@@ -82,7 +93,8 @@ def kde_information(
     else:
         labels, order = as_labels(_OWNER, "labels", labels, n)[0].to(rows.device).sort()
         rows, sizes = rows[order], torch.bincount(labels)
-    sums = gaussian_sums(rows, noise_variance, [size for size in sizes.tolist() if size])
+    variance = float(fitted_variance(rows)) if isinstance(noise_variance, str) else noise_variance
+    sums = gaussian_sums(rows, variance, [size for size in sizes.tolist() if size])
 
     def terms(total: Tensor, size: Tensor | int) -> Tensor:
         return -(total.double() / size).log()
@@ -93,7 +105,8 @@ def kde_information(
     shares = sizes.to(rows.device, torch.float64) / n
     h_y = -torch.special.xlogy(shares, shares).sum()
     saturation = (upper.mean() / math.log(n)).clamp(0, 1)
-    method = f"kde ({bound}, noise variance {noise_variance:g})"
+    fitted = "fitted " if noise_variance == "fitted" else ""
+    method = f"kde ({bound}, {fitted}noise variance {variance:g})"
 
     def estimate(values: Tensor, low: Tensor, high: Tensor, kind: str) -> Estimate:
         return make_estimate(

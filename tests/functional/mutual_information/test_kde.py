@@ -6,10 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
 
 from lightning_foresight.functional import input_information, plane_information
 from lightning_foresight.functional.mutual_information import _pairs
-from tests.reference.information import TishbyPlane, kde_plane
+from lightning_foresight.functional.mutual_information._fitted_noise import fitted_variance
+from tests.reference.information import TishbyPlane, kde_plane, leave_one_out_log_likelihood
 
 SCALES = {"upper": 2, "lower": 8}
 
@@ -105,6 +107,35 @@ def test_kind_says_which_value_is_a_bound() -> None:
         assert i_ty.lower <= i_ty.value <= i_ty.upper
 
 
+@pytest.mark.parametrize("units", [1, 3, 12])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fitted_noise_makes_each_sample_most_probable_given_the_others(units: int, dtype: torch.dtype) -> None:
+    rows = clustered_layer(7, units=units)[0]
+    fitted = float(fitted_variance(rows.to(dtype)))
+    twin = minimize_scalar(
+        lambda t: -leave_one_out_log_likelihood(rows.numpy(), math.exp(t)),
+        bounds=(math.log(fitted) - 3, math.log(fitted) + 3),
+        method="bounded",
+    )
+    # The last grid has steps of 5% of the variance; the likelihood is flat at its peak.
+    assert fitted == pytest.approx(math.exp(twin.x), rel=0.06)
+    assert leave_one_out_log_likelihood(rows.numpy(), fitted) == pytest.approx(-twin.fun, abs=1e-3 * units)
+    estimate = input_information(rows.to(dtype), estimator="kde", noise_variance="fitted")
+    given = input_information(rows.to(dtype), estimator="kde", noise_variance=fitted)
+    assert estimate.value == given.value
+    assert estimate.method == f"kde (upper, fitted noise variance {fitted:g})"
+
+
+def test_fitted_noise_follows_the_scale_and_does_not_see_copies() -> None:
+    rows = clustered_layer(8)[0]
+    one = float(fitted_variance(rows))
+    assert float(fitted_variance(1000 * rows + 5)) == pytest.approx(1e6 * one, rel=1e-6)
+    assert float(fitted_variance(torch.cat([rows, rows]))) == pytest.approx(one, rel=0.06)
+    for collapsed in (torch.ones(20, 2), torch.tensor([0.0, 1.0]).repeat(10).unsqueeze(1)):
+        estimate = input_information(collapsed, estimator="kde", noise_variance="fitted")
+        assert 0 <= estimate.value.item() <= 1
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), shift=st.floats(-5, 5), variance=st.floats(1e-4, 1))
 def test_bounds_are_ordered_and_unmoved_by_shifts_and_rotations(seed: int, shift: float, variance: float) -> None:
@@ -121,6 +152,7 @@ def test_bounds_are_ordered_and_unmoved_by_shifts_and_rotations(seed: int, shift
     ("options", "message"),
     [
         ({"noise_variance": 0.0}, r"kde\(noise_variance=0.0\): expected a positive number"),
+        ({"noise_variance": "best"}, r"kde\(noise_variance='best'\): expected a positive number, .* or 'fitted'"),
         ({"bound": "middle"}, r"kde\(bound='middle'\): expected one of 'upper', 'lower'"),
     ],
 )
