@@ -486,7 +486,10 @@ def test_the_axes_carry_the_unit_of_the_estimator():
         assert callback.plot().axes[0].get_xlabel() == label
 
 
-@pytest.mark.parametrize("settings", [{"estimator": "auto"}, {"preset": "saxe-2018"}, {"preset": "goldfeld-2019"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"estimator": "auto"}, {"estimator": "kde", "options": {"noise_variance": 0.1}}, {"preset": "goldfeld-2019"}],
+)
 def test_both_informations_are_logged_with_the_ends_of_their_bands(settings, tmp_path):
     logger = TensorBoardLogger(tmp_path)
     callback = InfoPlaneCallback(layers="net.2", num_samples=NUM_SAMPLES, log_figures=False, **settings)
