@@ -74,6 +74,8 @@ def make_estimate(
 
     def as_tensor(field: Tensor | float, dtype: torch.dtype) -> Tensor:
         if isinstance(field, Tensor):
+            if field.shape == value.shape and field.dtype == dtype and field.device == value.device:
+                return field
             return field.to(value.device, dtype).broadcast_to(value.shape)
         return torch.full(value.shape, field, dtype=dtype, device=value.device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -171,17 +172,26 @@ def _possible_cells(rows: Tensor, codes: Callable[[Tensor], Tensor]) -> float:
     return math.exp(min(rows.shape[1] * math.log(high - low + 1), 300.0))
 
 
+@functools.lru_cache(maxsize=4)
+def _logs(n: int, device: torch.device) -> Tensor:
+    """Logarithms of 0 to n: looking a count up is faster than its logarithm."""
+    with torch.inference_mode(False):
+        return torch.arange(n + 1, dtype=torch.float64, device=device).log()
+
+
 def _informations(
     cells: Cells, possible: tuple[float | None, float | None], correction: str, base: float, method: str
 ) -> tuple[Estimate, Estimate]:
     """H(T) and I(T;Y) from the counts; ``possible`` are the numbers of cells that T and Y could fill, for NSB."""
     nats = math.log(base)
-    counts, joint_counts = cells.counts.double(), cells.joint_counts.double()
     n = cells.num_samples
-    label_counts = counts.new_zeros(cells.num_labels).index_add_(0, cells.label, joint_counts)
-    surprisal = math.log(n) - counts.log()
-    pointwise = joint_counts.log().add_(surprisal.index_select(0, cells.cell))
-    pointwise -= label_counts.log().index_select(0, cells.label)
+    logs = _logs(n, cells.counts.device)
+    label_counts = torch.zeros_like(cells.counts[:1]).repeat(cells.num_labels)
+    label_counts.index_add_(0, cells.label, cells.joint_counts)
+    surprisal = math.log(n) - logs.index_select(0, cells.counts)
+    pointwise = logs.index_select(0, cells.joint_counts).add_(surprisal.index_select(0, cells.cell))
+    pointwise -= logs.index_select(0, label_counts).index_select(0, cells.label)
+    counts, joint_counts = cells.counts.double(), cells.joint_counts.double()
     h_t, i_ty = counts @ surprisal / n, joint_counts @ pointwise / n
     i_xt_error = (counts @ (surprisal - h_t).square_()).sqrt() / n
     i_ty_error = (joint_counts @ (pointwise - i_ty).square_()).sqrt() / n
@@ -189,15 +199,19 @@ def _informations(
     if correction != "none":
         t_cells, y_cells = possible
         ty_cells = None if t_cells is None or y_cells is None else t_cells * y_cells
-        label_counts = label_counts[label_counts > 0]
+        label_counts = label_counts[label_counts > 0].double()
         i_xt, h_y, h_ty = (
             entropy_of_counts(each, correction, math.e, num_cells).value
             for each, num_cells in ((counts, t_cells), (label_counts, y_cells), (joint_counts, ty_cells))
         )
         i_ty = i_xt + h_y - h_ty
 
+    num_samples = torch.full((), n, device=counts.device)
+
     def estimate(value: Tensor, error: Tensor) -> Estimate:
-        return make_estimate(value / nats, std_error=error / nats, num_samples=n, saturation=saturation, method=method)
+        return make_estimate(
+            value / nats, std_error=error / nats, num_samples=num_samples, saturation=saturation, method=method
+        )
 
     return estimate(i_xt, i_xt_error), estimate(i_ty, i_ty_error)
 
