@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -21,10 +22,10 @@ from lightning_foresight.functional import (
 from lightning_foresight.functional._checks import check_choice, check_int, check_range, fail
 from lightning_foresight.functional._trace import LayerCall, first_tensor
 from lightning_foresight.functional.effective_information.affine import some_outputs
-from lightning_foresight.functional.effective_information.causal import has_exact_method
+from lightning_foresight.functional.effective_information.causal import has_affine_map, has_exact_method
 from lightning_foresight.functional.effective_information.operators import has_rule
 from lightning_foresight.probes.isolation import undisturbed
-from lightning_foresight.probes.layers import LayerSpec, select_layers
+from lightning_foresight.probes.layers import LayerSpec, named_layers, select_layers
 from lightning_foresight.probes.perturbation import PerturbedLayer, perturbable, perturbation_plan
 from lightning_foresight.probes.samples import split_batch
 
@@ -65,7 +66,9 @@ class EICallback(ForesightCallback):
         num_samples: Samples of noise where a layer has to be sampled; chosen by the estimator when ``None``.
         max_pairs: Largest number of (input, output) pairs of one layer that are measured; of larger layers a random
             choice of outputs, with a standard error.
-        layers: Which layers; all that can be measured by default.
+        layers: Which layers; by default all Linear layers, convolutions, embeddings, projections of attention and plain
+            recurrent layers. Any other module (a GRU, a residual block, a normalisation layer) is perturbed if its name
+            or type is given here, by sampling.
         every_n_epochs: See :class:`ForesightCallback`, as for all further arguments.
         every_n_steps: See :class:`ForesightCallback`.
         schedule: See :class:`ForesightCallback`.
@@ -151,17 +154,30 @@ class EICallback(ForesightCallback):
                 return run_example(pl_module, batch, self.run_model)
 
         with undisturbed(pl_module, seed=self.seed):
-            chosen = select_layers(pl_module, self.layers, measurable=_measurable, owner=self.name)
+            perturbing = bool(set(self.measures) - {"weights"})
+            named = named_layers(self.layers) if perturbing else _none
+            chosen = select_layers(
+                pl_module,
+                self.layers,
+                measurable=lambda name, module: _measurable(name, module) or named(name, module),
+                default=_measurable,
+                owner=self.name,
+            )
             ids = {id(module) for module in chosen.values()}
-            if "weights" in self.measures:
+            weighted = any(has_rule(module) for module in chosen.values())
+            if "weights" in self.measures and (weighted or not perturbing):
                 self._calls = trace_weight_layers(
                     pl_module, forward, lambda name, module: id(module) in ids and has_rule(module)
                 )
-            if set(self.measures) - {"weights"}:
+            if perturbing:
                 in_range = self.in_range or self._range_of(batch)
                 self._plan = perturbation_plan(
-                    pl_module, forward, lambda name, module: id(module) in ids and perturbable(name, module), in_range
+                    pl_module,
+                    forward,
+                    lambda name, module: id(module) in ids and (perturbable(name, module) or named(name, module)),
+                    in_range,
                 )
+                self._refuse_wide_layers()
             self._bands = self._sampled_keys()
             sampled = [layer.name for layer in self._plan if not has_exact_method(layer.module, layer.activation)]
         if sampled and self.method != "sampled":
@@ -169,6 +185,18 @@ class EICallback(ForesightCallback):
                 f"{self.name}: {', '.join(sampled)} have no exact method and are sampled, which takes seconds a layer. "
                 "Fewer num_samples, in_bins and out_bins, or a sparser schedule, cost less."
             )
+
+    def _refuse_wide_layers(self) -> None:
+        for layer in self._plan:
+            inputs = math.prod(layer.in_shape)
+            if 2 * inputs > self.max_pairs and not has_affine_map(layer.module):
+                fail(
+                    self.name,
+                    "layers",
+                    layer.name,
+                    f"it reads {inputs} numbers, two pairs of each are more than max_pairs={self.max_pairs}. Choose "
+                    "layers inside of it, or raise max_pairs.",
+                )
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
         """Measure the weights as they are now, and every layer of the plan."""
@@ -262,6 +290,10 @@ class EICallback(ForesightCallback):
             "Pass in_range=(low, high) to choose it."
         )
         return low, high
+
+
+def _none(name: str, module: nn.Module) -> bool:
+    return False
 
 
 def _measurable(name: str, module: nn.Module) -> bool:

@@ -77,6 +77,15 @@ def select_layers(
     return {name: module for name, module in candidates.items() if name in matched}
 
 
+def named_layers(layers: LayerSpec | None) -> LayerRule:
+    """Return the rule for modules that ``layers`` gives by exact name or type: globs and rules may overshoot."""
+    single = isinstance(layers, (str, type)) or not isinstance(layers, Iterable)
+    entries: list[object] = [layers] if single else list(layers)  # type: ignore[arg-type]
+    names = {entry for entry in entries if isinstance(entry, str)}
+    types = tuple(entry for entry in entries if isinstance(entry, type))
+    return lambda name, module: name in names or isinstance(module, types)
+
+
 def _listing(names: list[str], most: int = 20) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(name or "(the whole model)" for name in names[:most]) + more

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +13,8 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from lightning_foresight.functional._trace import clean_name
 from lightning_foresight.functional.effective_information.activations import OPEN_END, default_out_range
 from lightning_foresight.functional.effective_information.affine import AFFINE_LAYERS
+from lightning_foresight.functional.effective_information.composites import attention_projection, output_projection
+from lightning_foresight.functional.effective_information.recurrent import state_maps
 from lightning_foresight.probes.dataflow import Dataflow, watch_dataflow
 
 Range = tuple[float, float]
@@ -25,7 +27,7 @@ class PerturbedLayer(NamedTuple):
         name: Qualified name; ``name:2`` for the second call of a shared module.
         module: The layer.
         activation: What is applied to its output, if anything.
-        in_range: Range of the noise on every input.
+        in_range: Range of the noise on every input; of an embedding, the tokens.
         out_range: Range of the outputs that is binned.
         in_shape: Shape of its input, without the batch axis.
     """
@@ -44,9 +46,15 @@ class PerturbedLayer(NamedTuple):
 
 
 def perturbable(name: str, module: nn.Module) -> bool:
-    """Tell whether a module is a weighted layer that can be perturbed on its own."""
+    """Tell whether a module is perturbed unless others are chosen: where its affine maps are followed per unit.
+
+    These are Linear layers, convolutions, embeddings, the projections of attention, and plain recurrent layers.
+    """
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return isinstance(module, nn.RNN | nn.RNNCell)
     # The output projection of MultiheadAttention is never called: its weights are used directly.
-    return isinstance(module, AFFINE_LAYERS) and not isinstance(module, NonDynamicallyQuantizableLinear)
+    affine = isinstance(module, AFFINE_LAYERS) and not isinstance(module, NonDynamicallyQuantizableLinear)
+    return affine or isinstance(module, nn.Embedding | nn.MultiheadAttention)
 
 
 def perturbation_plan(
@@ -58,7 +66,9 @@ def perturbation_plan(
     """List the weighted layers of a forward pass with their activations and ranges.
 
     Activations are found as modules and as functions (``torch.relu``), looking through dropout, pooling and reshaping.
-    Ranges are deep-ei's: an activation's own ends with 10 for an open one, (-10, 10) without activation.
+    Ranges are deep-ei's: an activation's own ends with 10 for an open one, (-10, 10) without activation. Attention is
+    listed as its four projections, recurrent layers as maps from input and state to the next state, at states in
+    (-1, 1), or (0, 10) after ReLU. Any other module that is asked for is taken as it is.
 
     Args:
         model: The model.
@@ -84,23 +94,14 @@ def perturbation_plan(
     """
     wanted = perturbable if layers is None else layers
     flow = watch_dataflow(model, forward, wanted)
-    plan = []
+    plan: list[PerturbedLayer] = []
+    reached = set()
     for at, step in enumerate(flow.steps):
         if step.kind != "layer":
             continue
         assert step.module is not None
-        activation = flow.activation_after(at)
-        plan.append(
-            PerturbedLayer(
-                step.name,
-                step.module,
-                activation,
-                _range_before(flow, at, in_range),
-                default_out_range("perturbation_plan", activation),
-                tuple(step.source.shape[1:]),
-            )
-        )
-    reached = {id(layer.module) for layer in plan}
+        reached.add(id(step.module))
+        plan += _expanded(flow, at, in_range)
     missed = [
         clean_name(name)
         for name, module in model.named_modules()
@@ -113,6 +114,39 @@ def perturbation_plan(
             stacklevel=2,
         )
     return plan
+
+
+def _expanded(flow: Dataflow, at: int, in_range: Range | None) -> Iterator[PerturbedLayer]:
+    """Yield the layer of a step, or the maps that it is made of."""
+    step = flow.steps[at]
+    module = step.module
+    assert module is not None
+    name, colon, repeat = step.name.partition(":")
+
+    def named(part: str) -> str:
+        return ".".join(filter(None, (name, part))) + colon + repeat
+
+    open_range = default_out_range("perturbation_plan", None)
+    if isinstance(module, nn.MultiheadAttention):
+        before = _range_before(flow, at, in_range)
+        for letter in "qkv":
+            part = attention_projection(module, letter)
+            yield PerturbedLayer(named(f"{letter}_proj"), part, None, before, open_range)
+        # What it reads are means of the values.
+        yield PerturbedLayer(named("out_proj"), output_projection(module), None, open_range, open_range)
+    elif isinstance(module, nn.RNNBase | nn.RNNCellBase) and not getattr(module, "proj_size", 0):
+        for state in state_maps(module):
+            out_range = default_out_range("perturbation_plan", state.activation) if state.activation else (-1.0, 1.0)
+            shape = (state.num_inputs,)
+            yield PerturbedLayer(named(state.name), state.module, state.activation, state.in_range, out_range, shape)
+    else:
+        activation = flow.activation_after(at)
+        if isinstance(module, nn.Embedding):
+            before = 0.0, float(module.num_embeddings - 1)
+        else:
+            before = _range_before(flow, at, in_range)
+        out_range = default_out_range("perturbation_plan", activation)
+        yield PerturbedLayer(step.name, module, activation, before, out_range, tuple(step.source.shape[1:]))
 
 
 def _range_before(flow: Dataflow, at: int, in_range: Range | None) -> Range:

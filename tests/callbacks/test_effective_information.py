@@ -188,3 +188,45 @@ def test_a_model_without_measurable_layers_is_refused():
 def test_an_unknown_layer_is_refused_with_those_that_can_be_measured():
     with pytest.raises(ValueError, match=r"EICallback\(layers=\['fc9'\]\).*net\.0, net\.4, net\.6"):
         fit(EICallback(layers=["fc9"]))
+
+
+class BlockModel(TinyModel):
+    """A network of which one layer is a block with a skip connection, followed by a normalisation."""
+
+    def __init__(self):
+        super().__init__()
+        self.net[4] = nn.Sequential(Skip(8), nn.Linear(8, 5))
+        self.net.append(nn.LayerNorm(3))
+
+
+class Skip(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.inner = nn.Linear(width, width)
+
+    def forward(self, x):
+        return x + torch.tanh(self.inner(x))
+
+
+def test_any_module_is_measured_if_it_is_named():
+    model = BlockModel()
+    number = str(len(model.net) - 1)
+    callback = EICallback(layers=["net.4.0", nn.LayerNorm], in_bins=4, out_bins=4, num_samples=500)
+    fit(callback, model=model, max_epochs=1)
+    last = callback.history.last()
+    measures = {"parts", "sensitivity", "degeneracy"}
+    assert set(last) == {f"ei/{name}/{kind}" for name in ("net.4.0", f"net.{number}") for kind in measures}
+    assert last["ei/net.4.0/parts"].kind == "estimate"
+
+
+def test_by_default_blocks_are_seen_through_their_layers():
+    callback = EICallback(measures=("sensitivity",), in_bins=4, out_bins=4)
+    fit(callback, model=BlockModel(), max_epochs=1)
+    assert "ei/net.4.0.inner/sensitivity" in callback.history.last()
+    assert "ei/net.4.0/sensitivity" not in callback.history.last()
+
+
+def test_a_block_that_reads_too_much_is_refused():
+    callback = EICallback(layers=["net.4.0"], max_pairs=10)
+    with pytest.raises(ValueError, match=r"layers='net.4.0'\).*reads 8 numbers.*max_pairs=10.*raise max_pairs"):
+        fit(callback, model=BlockModel(), max_epochs=1)

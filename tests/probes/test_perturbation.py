@@ -83,6 +83,45 @@ def test_a_layer_that_never_runs_is_named_in_a_warning():
         perturbation_plan(model, lambda: model[0](torch.rand(1, 4)), in_range=(0, 1))
 
 
+class Sentence(nn.Module):
+    """A little of everything that language models are made of."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(20, 8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.norm = nn.LayerNorm(8)
+        self.plain = nn.RNN(8, 5, batch_first=True)
+        self.gated = nn.LSTM(5, 4, batch_first=True)
+
+    def forward(self, tokens):
+        words = self.words(tokens)
+        words = self.norm(words + self.attention(words, words, words)[0])
+        return self.gated(self.plain(words)[0])[0]
+
+
+def test_embeddings_projections_and_plain_recurrent_layers_are_listed():
+    model, tokens = Sentence(), torch.zeros(2, 6, dtype=torch.long)
+    plan = {layer.name: layer for layer in perturbation_plan(model, lambda: model(tokens))}
+    attention = [f"attention.{part}_proj" for part in ("q", "k", "v", "out")]
+    assert list(plan) == ["words", *attention, "plain.l0"]
+    assert plan["attention.k_proj"].in_range == (-10, 10)
+    weight = plan["attention.k_proj"].module.weight
+    assert torch.equal(weight, model.attention.in_proj_weight[8:16])
+    plain = plan["plain.l0"]
+    assert (plain.in_range, plain.out_range, plain.in_shape) == ((-1, 1), (-1, 1), (13,))
+    assert isinstance(plain.activation, nn.Tanh)
+
+
+def test_what_is_asked_for_is_listed_as_it_is():
+    model, tokens = Sentence(), torch.zeros(2, 6, dtype=torch.long)
+    plan = perturbation_plan(model, lambda: model(tokens), lambda name, module: name in ("gated", "norm"))
+    assert [(layer.name, layer.in_shape, layer.in_range) for layer in plan] == [
+        ("norm", (6, 8), (-10, 10)),
+        ("gated.l0", (13,), (-1, 1)),
+    ]
+
+
 def test_hooks_are_removed_even_when_the_model_fails():
     model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
     with pytest.raises(RuntimeError):

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lightning_foresight.functional.effective_information.composites import LinearPart
+
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-AFFINE_LAYERS = (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED)
+AFFINE_LAYERS = (nn.Linear, LinearPart, *_CONVOLUTIONS, *_TRANSPOSED)
 
 
 class Affine(NamedTuple):
@@ -37,8 +39,8 @@ def as_affine(layer: object) -> Affine | None:
         # (in, out / groups, taps) -> (out, in / groups, taps)
         weight = weight.flatten(2).unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
     weight = weight.flatten(1)
-    bias = weight.new_zeros(weight.shape[0]) if layer.bias is None else layer.bias.detach()
-    return Affine(weight, bias)
+    bias = layer.offset if isinstance(layer, LinearPart) else layer.bias
+    return Affine(weight, weight.new_zeros(weight.shape[0]) if bias is None else bias.detach())
 
 
 def some_outputs(layer: Any, max_pairs: int | None, generator: torch.Generator | None = None) -> tuple[Any, float]:

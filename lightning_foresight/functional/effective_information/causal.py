@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lightning_foresight.functional._checks import check_int
 from lightning_foresight.functional.effective_information.activations import monotone_rule
 from lightning_foresight.functional.effective_information.affine import as_affine, some_outputs
-from lightning_foresight.functional.effective_information.noise import make_generator, num_inputs
+from lightning_foresight.functional.effective_information.noise import input_entropy, make_generator, some_answers
 from lightning_foresight.functional.effective_information.parts import ei_parts
 from lightning_foresight.functional.effective_information.problem import Layer, Problem, Range, pose
-from lightning_foresight.functional.effective_information.sampled import sampled_parts
+from lightning_foresight.functional.effective_information.sampled import sampled_parts, sampled_sensitivity
 from lightning_foresight.functional.effective_information.sensitivity import sensitivity
 from lightning_foresight.functional.effective_information.totals import layer_total
 from lightning_foresight.functional.effective_information.vector import effective_information
@@ -46,7 +45,7 @@ def causal_measures(
     layer: Layer,
     activation: nn.Module | None = None,
     *,
-    in_range: Range,
+    in_range: Range | None,
     max_pairs: int | None = None,
     vector: bool = False,
     generator: torch.Generator | None = None,
@@ -64,16 +63,17 @@ def causal_measures(
     Args:
         layer: See :func:`ei_parts`.
         activation: The activation module that follows, if any.
-        in_range: ``(low, high)`` of every input.
-        max_pairs: Measure a random choice of a Linear layer's or convolution's outputs, at least 2, with at most about
-            so many pairs; the sums over all pairs then carry a standard error.
+        in_range: ``(low, high)`` of every input; ``None`` for an Embedding.
+        max_pairs: Measure a random choice of the layer's outputs, at least 2, with at most about so many pairs; the
+            sums over all pairs then carry a standard error.
         vector: Measure the vector EI too, by sampling.
         generator: Draws that choice, and noise where something is sampled; by default one of our own.
         options: Further arguments of :func:`ei_parts`.
 
     Returns:
         A :class:`CausalMeasures` of estimates, exact where :func:`ei_parts` is. Elsewhere the standard error of
-        ``parts`` is that of blocks of the samples; that of the sensitivity, from evenly spaced inputs, is not known.
+        ``parts`` is that of blocks of the samples; that of the sensitivity, from evenly spaced inputs, is what half of
+        them would change.
 
     Raises:
         ValueError: If an argument does not fit.
@@ -96,44 +96,51 @@ def causal_measures(
     pose_options = {"out_range": None, "in_bins": 64, "out_bins": 64, "method": "auto", **options}
     problem = pose(owner, layer, activation, in_range=in_range, generator=generator, **pose_options)
     generator = make_generator(problem, generator)
-    few, share = some_outputs(layer, max_pairs, generator)
-    question = {"in_range": in_range, "generator": generator, **options}
-    sensitive_bits = sensitivity(few, activation, **question)
     if problem.exact:
-        part_bits = ei_parts(few, activation, **question)
-        totals = iter([layer_total(bits, share) for bits in (part_bits, sensitive_bits, sensitive_bits - part_bits)])
+        totals = _exact_totals(problem, max_pairs, options, generator)
     else:
-        totals = _sampled_totals(problem._replace(layer=few), sensitive_bits, share, options, generator)
+        totals = _sampled_totals(problem, max_pairs, options, generator)
     parts, sensitive, degeneracy = totals
     if not vector:
         return CausalMeasures(parts, sensitive, degeneracy, None, None, None)
-    whole = effective_information(layer, activation, **question)
+    whole = effective_information(layer, activation, in_range=in_range, generator=generator, **options)
     return CausalMeasures(
         parts,
         sensitive,
         degeneracy,
         whole,
         _minus(whole, parts),
-        _over(whole, num_inputs(problem) * math.log2(problem.in_bins)),
+        _over(whole, input_entropy(problem)),
     )
 
 
-def _sampled_totals(
-    problem: Problem, sensitive_bits: Tensor, share: float, options: dict[str, Any], generator: torch.Generator
+def _exact_totals(
+    problem: Problem, max_pairs: int | None, options: dict[str, Any], generator: torch.Generator
 ) -> Iterator[Estimate]:
-    """Yield the totals with both errors: of the choice of outputs, and of the samples.
+    few, share = some_outputs(problem.layer, max_pairs, generator)
+    question = {"in_range": problem.in_range, **options}
+    parts, sensitive = (measure(few, problem.activation, **question) for measure in (ei_parts, sensitivity))
+    for bits in (parts, sensitive, sensitive - parts):
+        yield layer_total(bits, share)
 
-    The sensitivity comes from evenly spaced inputs: its error is not known.
-    """
+
+def _sampled_totals(
+    problem: Problem, max_pairs: int | None, options: dict[str, Any], generator: torch.Generator
+) -> Iterator[Estimate]:
+    """Yield the totals with both errors: of the choice of outputs, and of the samples or the spacing of inputs."""
+    few, share = some_answers(problem, max_pairs, generator)
     # Any error is within such a tolerance: one round of samples, whose error is then measured by blocks.
     rtol = 1e30 if options.get("rtol") is None else options["rtol"]
-    pairs = sampled_parts("causal_measures", problem, options.get("num_samples"), rtol, generator)
-    part_bits, noise = pairs.bits.to(sensitive_bits), pairs.total_std_error.to(sensitive_bits)
-    unknown = torch.full_like(noise, float("nan"))
-    for bits, error in ((part_bits, noise), (sensitive_bits, unknown), (sensitive_bits - part_bits, unknown)):
-        total = layer_total(bits, share)
-        std_error = (total.std_error**2 + (error / share) ** 2).sqrt()
-        yield make_estimate(total.value, std_error=std_error, num_samples=pairs.num_samples, method="sampled")
+    number = options.get("num_samples")
+    parts = sampled_parts("causal_measures", few, number, rtol, generator)
+    sensitive = sampled_sensitivity("causal_measures", few, number, generator)
+    errors = parts.total_std_error, sensitive.total_std_error
+    both = (errors[0] ** 2 + errors[1] ** 2) ** 0.5
+    found = (parts.bits, errors[0]), (sensitive.bits, errors[1]), (sensitive.bits - parts.bits, both)
+    for bits, error in found:
+        total = layer_total(bits.to(problem.dtype), share)
+        std_error = (total.std_error**2 + (error.to(problem.dtype) / share) ** 2).sqrt()
+        yield make_estimate(total.value, std_error=std_error, num_samples=parts.num_samples, method="sampled")
 
 
 def _minus(whole: Estimate, parts: Estimate) -> Estimate:
@@ -159,6 +166,11 @@ def _over(whole: Estimate, most: float) -> Estimate:
     )
 
 
+def has_affine_map(layer: Layer) -> bool:
+    """Say whether a layer is measured as a dense map, or an embedding as its table, whatever the shape of its input."""
+    return isinstance(layer, nn.Embedding) or as_affine(layer) is not None
+
+
 def has_exact_method(layer: Layer, activation: nn.Module | None) -> bool:
-    """Say whether a layer is affine and its activation monotone per unit, so that no pair has to be sampled."""
-    return as_affine(layer) is not None and monotone_rule(activation) is not None
+    """Say whether no pair has to be sampled: an affine layer with an activation monotone per unit, or an embedding."""
+    return isinstance(layer, nn.Embedding) or (as_affine(layer) is not None and monotone_rule(activation) is not None)

@@ -20,13 +20,24 @@ class LinearPart(nn.Module):
         owner: The module that holds the parameters.
         names: Names of the parameters, joined along their inputs.
         rows: Which outputs; all of them when ``None``.
+        biases: Names of the biases, which are added up; those that the module lacks are left out.
+        bias_rows: Which of their numbers; as ``rows`` when ``None``.
     """
 
-    def __init__(self, owner: nn.Module, names: tuple[str, ...], rows: slice | None = None) -> None:
+    def __init__(
+        self,
+        owner: nn.Module,
+        names: tuple[str, ...],
+        rows: slice | None = None,
+        biases: tuple[str, ...] = (),
+        bias_rows: slice | None = None,
+    ) -> None:
         super().__init__()
         self.owner = owner
         self.names = names
         self.rows = rows
+        self.biases = biases
+        self.bias_rows = bias_rows or rows or slice(None)
 
     @property
     def weight(self) -> Tensor:
@@ -34,6 +45,13 @@ class LinearPart(nn.Module):
         parts = [getattr(self.owner, name) for name in self.names]
         whole = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         return whole if self.rows is None else whole[self.rows]
+
+    @property
+    def offset(self) -> Tensor | None:
+        """The sum of the biases as they are now, ``(outputs,)``."""
+        found = [getattr(self.owner, name, None) for name in self.biases]
+        given = [bias[self.bias_rows] for bias in found if bias is not None]
+        return torch.stack(given).sum(0) if given else None
 
     def forward(self, source: Tensor) -> Tensor:
         """Apply the map, without a bias."""
@@ -48,16 +66,33 @@ class Part(NamedTuple):
     positions: int
 
 
+def attention_projection(module: nn.MultiheadAttention, letter: str) -> LinearPart:
+    """Return the projection of the queries (``"q"``), keys (``"k"``) or values (``"v"``)."""
+    start = "qkv".index(letter) * module.embed_dim
+    rows = slice(start, start + module.embed_dim)
+    if module.in_proj_weight is not None:
+        return LinearPart(module, ("in_proj_weight",), rows, ("in_proj_bias",))
+    # Weights of their own, but the biases lie in one vector all the same.
+    return LinearPart(module, (f"{letter}_proj_weight",), biases=("in_proj_bias",), bias_rows=rows)
+
+
+def output_projection(module: nn.MultiheadAttention) -> LinearPart:
+    """Return the projection of what the heads give, side by side."""
+    return LinearPart(module.out_proj, ("weight",), biases=("bias",))
+
+
 def _attention_parts(module: nn.MultiheadAttention, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Part]:
     given = inspect.signature(nn.MultiheadAttention.forward).bind(module, *args, **kwargs).arguments
     axis = 1 if module.batch_first and given["query"].dim() == 3 else 0
-    width = module.embed_dim
-    packed = module.in_proj_weight is not None
-    for at, (source, letter) in enumerate((("query", "q"), ("key", "k"), ("value", "v"))):
-        rows = slice(at * width, (at + 1) * width) if packed else None
-        part = LinearPart(module, ("in_proj_weight" if packed else f"{letter}_proj_weight",), rows)
-        yield Part(f"{letter}_proj", part, given[source].shape[axis])
-    yield Part("out_proj", LinearPart(module.out_proj, ("weight",)), given["query"].shape[axis])
+    for source, letter in (("query", "q"), ("key", "k"), ("value", "v")):
+        yield Part(f"{letter}_proj", attention_projection(module, letter), given[source].shape[axis])
+    yield Part("out_proj", output_projection(module), given["query"].shape[axis])
+
+
+def gates(module: nn.Module, suffix: str = "") -> LinearPart:
+    """Return the map from input and previous state to the gates of a recurrent layer."""
+    names = f"weight_ih{suffix}", f"weight_hh{suffix}"
+    return LinearPart(module, names, biases=(f"bias_ih{suffix}", f"bias_hh{suffix}"))
 
 
 def _recurrent_parts(module: nn.RNNBase, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Part]:
@@ -69,13 +104,13 @@ def _recurrent_parts(module: nn.RNNBase, args: tuple[Any, ...], kwargs: Mapping[
     for layer in range(module.num_layers):
         for direction in ("", "_reverse") if module.bidirectional else ("",):
             at = f"l{layer}{direction}"
-            yield Part(at, LinearPart(module, (f"weight_ih_{at}", f"weight_hh_{at}")), steps)
+            yield Part(at, gates(module, f"_{at}"), steps)
             if module.proj_size > 0:
                 yield Part(f"{at}_proj", LinearPart(module, (f"weight_hr_{at}",)), steps)
 
 
 def _cell_parts(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Part]:
-    yield Part("", LinearPart(module, ("weight_ih", "weight_hh")), 1)
+    yield Part("", gates(module), 1)
 
 
 COMPOSITES: dict[type[nn.Module], Callable[..., Iterator[Part]]] = {

@@ -19,7 +19,7 @@ def ei_between_groups(
     groups: Sequence[tuple[Sequence[int], Sequence[int]]],
     activation: nn.Module | None = None,
     *,
-    in_range: Range,
+    in_range: Range | None,
     out_range: Range | Literal["dynamic"] | None = None,
     in_bins: int = 64,
     out_bins: int = 64,

@@ -68,6 +68,26 @@ def _respond(owner: str, problem: Problem, inputs: Tensor) -> Tensor:
     return result.flatten(1)
 
 
+def some_answers(problem: Problem, max_pairs: int | None, generator: torch.Generator) -> tuple[Problem, float]:
+    """Return the same question about a random choice of the outputs, at least 2, and their share of all."""
+    if max_pairs is None:
+        return problem, 1.0
+    inputs = num_inputs(problem)
+    with own_random_state(generator):
+        outputs = respond("max_pairs", problem, uniform(problem, generator, 2, inputs)).shape[1]
+    kept = max(2, max_pairs // max(1, inputs))
+    if kept >= outputs:
+        return problem, 1.0
+    chosen = torch.randperm(outputs, generator=generator, device=generator.device)[:kept].to(problem.device)
+
+    def answers(noise: Tensor) -> Tensor:
+        return respond("max_pairs", problem, noise)[:, chosen]
+
+    # Activations may mix the outputs: they come first, and are part of the answer.
+    few = problem._replace(layer=answers, activation=None, affine=None, in_shape=(inputs,))
+    return few, kept / outputs
+
+
 def input_codes(problem: Problem, inputs: Tensor) -> Tensor:
     """Return the bins of inputs."""
     return clamped_bins(inputs, problem.in_range, problem.in_bins)
@@ -81,6 +101,13 @@ def output_codes(problem: Problem, outputs: Tensor) -> Tensor:
 def clamped_output_codes(problem: Problem, outputs: Tensor) -> Tensor:
     """Return the bins of outputs, the outermost ones for those outside the range."""
     return clamped_bins(outputs, problem.out_range, problem.out_bins)
+
+
+def input_entropy(problem: Problem) -> float:
+    """Return H(X) in bits."""
+    if isinstance(problem.layer, nn.Embedding):
+        return math.log2(problem.layer.num_embeddings)
+    return num_inputs(problem) * math.log2(problem.in_bins)
 
 
 def num_inputs(problem: Problem) -> int:

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lightning_foresight.functional.effective_information.embedding import embedding_parts
 from lightning_foresight.functional.effective_information.exact import exact_parts
 from lightning_foresight.functional.effective_information.problem import Layer, Range, pose
 from lightning_foresight.functional.effective_information.sampled import sampled_parts
@@ -16,7 +17,7 @@ def ei_parts(
     layer: Layer,
     activation: nn.Module | None = None,
     *,
-    in_range: Range,
+    in_range: Range | None,
     out_range: Range | Literal["dynamic"] | None = None,
     in_bins: int = 64,
     out_bins: int = 64,
@@ -43,10 +44,10 @@ def ei_parts(
 
     Args:
         layer: A Linear layer, or a convolution, of which one receptive field is taken:
-            ``in_channels / groups * kernel`` inputs, ``out_channels`` outputs; or any module or callable, with
-            ``in_shape``.
+            ``in_channels / groups * kernel`` inputs, ``out_channels`` outputs; or an Embedding, whose one input is a
+            token, all equally likely; or any module or callable, with ``in_shape``.
         activation: The activation module that follows, if any.
-        in_range: ``(low, high)`` of every input.
+        in_range: ``(low, high)`` of every input; ``None`` for an Embedding.
         out_range: ``(low, high)`` of the outputs that are binned; those outside are dropped, as by
             ``numpy.histogram``. By default the activation's own range, with 10 for an open end and (-10, 10) for none;
             ``"dynamic"`` for the range that the layer's outputs can take.
@@ -84,6 +85,9 @@ def ei_parts(
         in_range=in_range, out_range=out_range, in_bins=in_bins, out_bins=out_bins, method=method,
         in_shape=in_shape, generator=generator, num_samples=num_samples, rtol=rtol,
     )  # fmt: skip
+    tokens = problem.token_outputs()
+    if tokens is not None:
+        return embedding_parts(tokens, problem.out_range, out_bins)
     if not problem.exact:
         return sampled_parts("ei_parts", problem, num_samples, rtol, generator).bits.to(problem.dtype)
     assert problem.affine is not None

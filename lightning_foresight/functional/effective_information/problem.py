@@ -38,6 +38,8 @@ class Problem(NamedTuple):
         device: Device of the layer.
         exact: Whether the exact method is to be used.
         in_shape: Shape of one input of a layer that is not affine.
+
+    Of an embedding the input is a token, all of them equally likely, and ``in_range`` and ``in_bins`` mean nothing.
     """
 
     layer: Layer
@@ -57,6 +59,13 @@ class Problem(NamedTuple):
         """Return the pre-activations of the output bins' edges, ``(out_bins + 1,)``."""
         assert self.rule is not None
         return preimage_edges(self.rule, self.out_range, self.out_bins)
+
+    def token_outputs(self) -> Tensor | None:
+        """Return the outputs to every token ``(tokens, outputs)`` if the layer is an embedding."""
+        if not isinstance(self.layer, nn.Embedding):
+            return None
+        table = self.layer.weight.detach()
+        return table if self.activation is None else self.activation(table).detach()
 
 
 def pose(
@@ -82,6 +91,9 @@ def pose(
         check_int(owner, "num_samples", num_samples, 16)
     if rtol is not None and not 0 < rtol < 1:
         fail(owner, "rtol", rtol, "expected a relative error between 0 and 1, 0.01 for one per cent.")
+    embedding = isinstance(layer, nn.Embedding)
+    if embedding:
+        in_range = (0, 1)
     if in_range is None:
         fail(owner, "in_range", None, "inputs need a bounded range (low, high); (0, 1) after a sigmoid, say.")
     if not callable(layer):
@@ -99,7 +111,7 @@ def pose(
     if affine is not None:
         work = work_dtype(affine.weight.device)
         affine = Affine(affine.weight.to(work), affine.bias.to(work))
-    if method == "exact":
+    if method == "exact" and not embedding:
         require_monotone(owner, activation)
         if affine is None:
             fail(
@@ -109,8 +121,8 @@ def pose(
                 f"{type(layer).__name__} is not an affine layer this method knows (Linear, convolutions). "
                 "Use method='sampled'.",
             )
-    exact = method != "sampled" and affine is not None and rule is not None
-    if affine is None and in_shape is None:
+    exact = embedding or (method != "sampled" and affine is not None and rule is not None)
+    if affine is None and in_shape is None and not embedding:
         fail(owner, "in_shape", None, "a layer that is not Linear or a convolution needs the shape of one input.")
     shape = () if affine is not None or in_shape is None else tuple(in_shape)
     problem = Problem(layer, activation, affine, rule, in_range, ends, in_bins, out_bins, dtype, device, exact, shape)

@@ -30,7 +30,7 @@ DEFAULT_SAMPLES = 2**15
 # Where rtol asks for more than this, what was reached is returned.
 MOST_SAMPLES = 2**20
 BLOCKS = 8
-SENSITIVITY_POINTS = 2**14
+SENSITIVITY_POINTS = 2**12
 # Noise and outputs that stay in the cache of a CPU are handled several times faster.
 CPU_CHUNK = 2**24
 
@@ -97,18 +97,21 @@ def _draw_codes(owner: str, problem: Problem, samples: int, generator: torch.Gen
 
 def sampled_sensitivity(
     owner: str, problem: Problem, num_samples: int | None, generator: torch.Generator | None
-) -> Tensor:
-    """Estimate sensitivity from evenly spaced values of one input at a time, all others 0."""
+) -> SampledPairs:
+    """Estimate sensitivity from evenly spaced values of one input at a time, all others 0.
+
+    Its error is that of the spacing, and is taken to be what half of the points would change in the sum.
+    """
     generator = make_generator(problem, generator)
     inputs = num_inputs(problem)
-    per_bin = max(1, (num_samples or SENSITIVITY_POINTS) // problem.in_bins)
+    per_bin = 2 * max(1, (num_samples or SENSITIVITY_POINTS) // problem.in_bins // 2)
     points = per_bin * problem.in_bins
     low, high = problem.in_range
     dtype = torch.float64 if problem.dtype == torch.float64 else torch.float32
     values = (torch.arange(points, dtype=dtype, device=problem.device) + 0.5) * ((high - low) / points) + low
     codes = torch.arange(points, device=problem.device) // per_bin
     step = chunk_length(inputs, 16 * points * (inputs + 8))
-    parts = []
+    parts, change = [], values.new_zeros((), dtype=torch.float64 if values.device.type != "mps" else torch.float32)
     for start in range(0, inputs, step):
         chosen = torch.arange(start, min(start + step, inputs), device=problem.device)
         noise = values.new_zeros(len(chosen), points, inputs)
@@ -118,11 +121,14 @@ def sampled_sensitivity(
         out_codes = output_codes(problem, outputs).view(len(chosen), points, -1)
         # One "output" per pair, all of them against the same input codes.
         flat = out_codes.transpose(1, 2).flatten(0, 1)
-        bits = [
-            joint_mutual_information(
-                counts[:, :, 0].to(torch.float64 if counts.device.type != "mps" else torch.float32)
-            )
-            for _, _, counts in count_pairs(codes.unsqueeze(0), flat, problem.in_bins, problem.out_bins)
-        ]
-        parts.append(torch.cat(bits, 1).view(len(chosen), -1))
-    return torch.cat(parts)
+        bits = _plain_information(codes, flat, problem)
+        change = change + (bits - _plain_information(codes[::2], flat[:, ::2], problem)).sum()
+        parts.append(bits.view(len(chosen), -1))
+    return SampledPairs(torch.cat(parts), change.abs(), points)
+
+
+def _plain_information(in_codes: Tensor, out_codes: Tensor, problem: Problem) -> Tensor:
+    dtype = torch.float64 if in_codes.device.type != "mps" else torch.float32
+    tables = count_pairs(in_codes.unsqueeze(0), out_codes, problem.in_bins, problem.out_bins)
+    # Whole rows of one input: chunks are of outputs.
+    return torch.cat([joint_mutual_information(counts[0, :, 0].to(dtype)) for _, _, counts in tables])

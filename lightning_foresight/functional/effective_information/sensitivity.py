@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lightning_foresight.functional._memory import chunks
 from lightning_foresight.functional.effective_information.affine import Affine
+from lightning_foresight.functional.effective_information.embedding import embedding_parts
 from lightning_foresight.functional.effective_information.problem import Layer, Range, pose
 from lightning_foresight.functional.effective_information.sampled import sampled_sensitivity
 
@@ -18,7 +19,7 @@ def sensitivity(
     layer: Layer,
     activation: nn.Module | None = None,
     *,
-    in_range: Range,
+    in_range: Range | None,
     out_range: Range | Literal["dynamic"] | None = None,
     in_bins: int = 64,
     out_bins: int = 64,
@@ -36,14 +37,14 @@ def sensitivity(
     layer is affine and the activation monotone per unit, the result is exact to rounding.
 
     Args:
-        layer: A Linear layer, or a convolution, of which one receptive field is taken.
+        layer: See :func:`ei_parts`.
         activation: The activation module that follows, if any.
-        in_range: ``(low, high)`` of every input.
+        in_range: ``(low, high)`` of every input; ``None`` for an Embedding.
         out_range: ``(low, high)`` of the outputs that are binned, see :func:`ei_parts`.
         in_bins: Equal bins of ``in_range``.
         out_bins: Equal bins of ``out_range``.
         method: ``"exact"``, ``"sampled"``, or ``"auto"``: exact where that is possible.
-        num_samples: Evenly spaced values per input where it is sampled; 16,384 by default.
+        num_samples: Evenly spaced values per input where it is sampled; 4,096 by default.
         rtol: Taken for the sake of a common signature: the spacing is regular, there is no sampling error to meet.
         in_shape: Shape of one input, for layers other than Linear and convolutions.
         generator: Source of the layer's own randomness (dropout in training mode), if it has any.
@@ -72,8 +73,11 @@ def sensitivity(
         in_range=in_range, out_range=out_range, in_bins=in_bins, out_bins=out_bins, method=method,
         in_shape=in_shape, generator=generator, num_samples=num_samples, rtol=rtol,
     )  # fmt: skip
+    tokens = problem.token_outputs()
+    if tokens is not None:
+        return embedding_parts(tokens, problem.out_range, out_bins)
     if not problem.exact:
-        return sampled_sensitivity("sensitivity", problem, num_samples, generator).to(problem.dtype)
+        return sampled_sensitivity("sensitivity", problem, num_samples, generator).bits.to(problem.dtype)
     assert problem.affine is not None
     bits = exact_sensitivity(problem.affine, problem.preimages(), problem.in_range, problem.in_bins)
     return bits.to(problem.dtype)

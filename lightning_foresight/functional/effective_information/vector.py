@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional._memory import chunks
+from lightning_foresight.functional.effective_information.embedding import embedding_information
 from lightning_foresight.functional.effective_information.noise import (
     clamped_output_codes,
     input_codes,
@@ -35,7 +36,7 @@ def effective_information(
     layer: Layer,
     activation: nn.Module | None = None,
     *,
-    in_range: Range,
+    in_range: Range | None,
     out_range: Range | Literal["dynamic"] | None = None,
     in_bins: int = 64,
     out_bins: int = 64,
@@ -57,9 +58,10 @@ def effective_information(
     the sum of its components' entropies, and EI is at most H(X).
 
     Args:
-        layer: A Linear layer, a convolution (one receptive field of it), or any module or callable with ``in_shape``.
+        layer: A Linear layer, a convolution (one receptive field of it), an Embedding, or any module or callable with
+            ``in_shape``.
         activation: The activation module that follows, if any.
-        in_range: ``(low, high)`` of every input.
+        in_range: ``(low, high)`` of every input; ``None`` for an Embedding.
         out_range: ``(low, high)`` of the output bins, see :func:`ei_parts`; outputs outside count to the outermost
             bins here, so that X stays uniform.
         in_bins: Equal bins of every input.
@@ -117,6 +119,11 @@ def between(
     generator: torch.Generator | None,
 ) -> Estimate:
     """Estimate I(X_sources; Y_targets), all of them where ``None``."""
+    tokens = problem.token_outputs()
+    if tokens is not None:
+        _indices(owner, "input", sources, 1, tokens.device)
+        columns = tokens[:, _indices(owner, "output", targets, tokens.shape[1], tokens.device)]
+        return make_estimate(embedding_information(columns, problem.out_range, problem.out_bins), kind="exact")
     generator = make_generator(problem, generator)
     samples = num_samples or DEFAULT_SAMPLES
     chosen = _indices(owner, "input", sources, num_inputs(problem), problem.device)

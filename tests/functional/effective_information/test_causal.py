@@ -4,6 +4,8 @@ from torch import nn
 
 from lightning_foresight.functional import causal_measures, effective_information, ei_parts, sensitivity
 from lightning_foresight.functional.effective_information.causal import has_exact_method
+from lightning_foresight.functional.effective_information.noise import some_answers
+from lightning_foresight.functional.effective_information.problem import pose
 
 OPTIONS = {"in_range": (-1, 1), "in_bins": 8, "out_bins": 8}
 
@@ -87,3 +89,36 @@ def test_exactness_is_told_before_measuring():
     assert has_exact_method(nn.Conv2d(1, 2, 3), None)
     assert not has_exact_method(nn.Linear(2, 2), nn.GELU())
     assert not has_exact_method(nn.Bilinear(2, 2, 2), None)
+
+
+def test_a_choice_of_outputs_of_a_sampled_layer_covers_the_whole_within_its_error():
+    torch.manual_seed(2)
+    layer, options = nn.Linear(6, 40), {"in_range": (-1, 1), "in_bins": 8, "out_bins": 8, "num_samples": 20_000}
+    whole = causal_measures(layer, nn.GELU(), out_range=(-1, 2), **options)
+    some = causal_measures(layer, nn.GELU(), out_range=(-1, 2), max_pairs=120, **options)
+    for measure in ("parts", "sensitivity", "degeneracy"):
+        full, chosen = getattr(whole, measure), getattr(some, measure)
+        assert chosen.std_error > 2 * full.std_error
+        assert (chosen.value - full.value).abs() < 4 * chosen.std_error
+
+
+def test_an_activation_that_mixes_the_outputs_sees_all_of_them():
+    layer = nn.Linear(3, 10)
+    problem = pose("test", layer, nn.Softmax(-1), in_range=(0, 1), out_range=None, in_bins=4, out_bins=4, method="auto")
+    few, share = some_answers(problem, 12, torch.Generator().manual_seed(0))
+    noise = torch.rand(5, 3)
+    columns = layer(noise).softmax(-1).detach().T.tolist()
+    assert share == 0.4
+    assert all(
+        any(column == pytest.approx(full, abs=1e-6) for full in columns) for column in few.layer(noise).T.tolist()
+    )
+
+
+def test_the_error_of_a_sampled_sensitivity_is_known():
+    options = {"in_range": (-1, 1), "in_bins": 16, "out_bins": 16}
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 4)
+    exact = causal_measures(layer, nn.Tanh(), **options).sensitivity
+    sampled = causal_measures(layer, nn.Tanh(), method="sampled", num_samples=2_000, **options).sensitivity
+    assert 0 < sampled.std_error < 0.02 * exact.value
+    assert (sampled.value - exact.value).abs() < 3 * sampled.std_error
