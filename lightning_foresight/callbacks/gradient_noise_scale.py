@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -10,9 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
-from lightning_foresight.callbacks._base import ForesightCallback, Measured
 from lightning_foresight.callbacks._noise_arguments import check_arguments
-from lightning_foresight.callbacks._noise_curvature import CURVATURE_BANDS, CurvatureRecord
+from lightning_foresight.callbacks._noise_curvature import CurvatureRecord
 from lightning_foresight.callbacks._noise_methods import (
     Averaging,
     default_period,
@@ -21,27 +21,22 @@ from lightning_foresight.callbacks._noise_methods import (
     norm_parameters,
 )
 from lightning_foresight.callbacks._noise_recorder import NoiseRecorder
+from lightning_foresight.callbacks._noise_report import NoiseReport
 from lightning_foresight.callbacks._noise_runs import check_run, doubts_of_split, has_micro_batches
-from lightning_foresight.callbacks._noise_stream import BANDS
 from lightning_foresight.callbacks._progress import completed_steps
 from lightning_foresight.functional._checks import fail
-from lightning_foresight.functional.estimate import Estimate
-from lightning_foresight.functional.gradient_noise import BatchSizeSuggestion, NoiseScale, suggest_batch_size
 from lightning_foresight.probes.gradient_groups import Groups, parameter_groups, select_parameters
 from lightning_foresight.probes.gradient_preconditioner import OptimizerMetric
-from lightning_foresight.probes.gradient_rerun import TrainingLoss
 from lightning_foresight.probes.layers import LayerSpec
-from lightning_foresight.probes.noise_scale import probe_noise_scale
 from lightning_foresight.probes.samples import batch_length
 from lightning_foresight.schedule import Every, schedule_unit
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from pytorch_lightning import LightningModule, Trainer
     from torch.optim import Optimizer
 
 
-class GradientNoiseScaleCallback(ForesightCallback):
+class GradientNoiseScaleCallback(NoiseReport):
     r"""Logs the simple gradient noise scale, with a confidence interval, from the gradients training computes anyway.
 
     .. math:: \mathcal B_\text{simple} = \frac{\operatorname{tr}\Sigma}{|G|^2}
@@ -72,7 +67,7 @@ class GradientNoiseScaleCallback(ForesightCallback):
             their mean, at almost no cost. ``"split"`` sends a randomly signed gradient through the network's graph
             once more, which compares random halves of one batch. ``"per_example"`` works out the norm of every
             example's gradient from layer inputs and output gradients, for networks of linear, convolutional, embedding
-            and normalisation layers. ``"norm_layers"`` does so for normalisation layers alone at every step, and
+            and normalisation layers. ``"norm_layers"`` does so for normalisation layers alone, more often, and
             calibrates them by one of the first two now and then. ``"auto"`` takes micro-batches where a step has more
             than one, else splits, and says what it chose.
         groups: ``"layers"``, ``"types"``, ``"param_groups"``, or a mapping from names to layers: noise scales of
@@ -80,12 +75,12 @@ class GradientNoiseScaleCallback(ForesightCallback):
         decay: Weight of an observation relative to the next one; 1 is the mean since the start.
         window: Average so many of the latest observations alike instead.
         confidence: Coverage of the intervals of ``b_simple``.
-        budget: Share of the training time that ``"split"``, ``"per_example"``, calibration and ``hessian`` may take;
-            sets their period if ``every_n_steps`` is ``None``.
+        budget: Share of the training time that each of ``"split"``, ``"per_example"``, ``"norm_layers"``, calibration
+            and ``hessian`` may take; sets their period if ``every_n_steps`` is ``None``.
         preconditioner: ``"adam"`` measures in the metric of the optimizer, :math:`g^\top P g` with :math:`P = 1 /
             (\sqrt{\hat v} + \epsilon)` as it stands before the step; from the second step on.
         hessian: Measure ``b_noise``, too, by running ``training_step`` again on parts of the batch, in evaluation mode:
-            as often as ``budget`` allows (8 times the cost of a step), or every so many steps.
+            as often as ``budget`` allows (ten times the cost of a step), or every so many steps.
         batch_size: Counts the examples of a batch, where that is not the length of its first tensor.
         every_n_steps: Observe at every n-th optimizer step; ``None`` is, for micro-batches, every step (every fourth
             where parameters are tiny), and else what ``budget`` allows.
@@ -173,7 +168,8 @@ class GradientNoiseScaleCallback(ForesightCallback):
         self._recorder = NoiseRecorder([], nullcontext, self.batch_size)
         self._curvature = CurvatureRecord(self.name, self.averaging, hessian, budget)
         self._restored: dict[str, Any] = {}
-        self._doubted = False
+        self._planned = self._num_due = 0
+        self._owed = self._stepped = self._doubted = False
 
     # ---- before training ----
 
@@ -226,11 +222,12 @@ class GradientNoiseScaleCallback(ForesightCallback):
                 for kind, parameters in zip(wanted, watched, strict=False)
             ]
         )
-        self._period = default_period(chosen, self._parameters, self.budget)
-        # Normalisation layers are looked at in every step, and calibrated once in a period.
-        self._pace = Every(1 if self._norm_layers else self._period, "steps") if self._paced else self.schedule
-        when = f", calibrated by {whole!r} once in {self._period}" if self._norm_layers else ""
-        when = when or (f", one step in {self._period}" if self._paced else "")
+        period = default_period(chosen, self._parameters, self.budget)
+        self._pace = Every(period, "steps") if self._paced else self.schedule
+        self._calibration_period = math.ceil(default_period("split", self._parameters, self.budget) / period)
+        when = f", one step in {period}" if self._paced else ""
+        if self._norm_layers:
+            when += f", calibrated by {whole!r} once in {self._calibration_period} observations"
         rank_zero_info(f"{self.name}: measuring by method={chosen!r}{when}.")
         if "split" in wanted and not self._doubted:
             self._doubted = True
@@ -263,7 +260,7 @@ class GradientNoiseScaleCallback(ForesightCallback):
         due = self._pace(trainer.current_epoch + 1 if by_epoch else count)
         if due or (self._paced and (count == 1 or self._owed)):
             looking[:] = [True] * len(looking)
-            looking[0] = not self._norm_layers or self._num_due % self._period == 0
+            looking[0] = not self._norm_layers or self._num_due % self._calibration_period == 0
             self._num_due += 1
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
@@ -303,110 +300,12 @@ class GradientNoiseScaleCallback(ForesightCallback):
         self._recorder.forget_batch()
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
-    def should_measure(self, trainer: Trainer, pl_module: LightningModule) -> bool:
-        """Say whether to report: at the Trainer's logging steps and after every epoch, if anything was observed."""
-        if not self._has_news():
-            return False
-        if self.event == "start":  # resumed from a checkpoint that was written before its epoch was reported
-            return max((row.epoch for row in self.history), default=0.0) < trainer.current_epoch
-        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return self.event == "epoch" or bool(every and completed_steps(trainer, self.event) % every == 0)
-
-    def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
-        """Return the noise scales, with the observations since the last report."""
-        values: dict[str | Sequence[str], Estimate | Tensor] = {}
-        for stream in self._recorder.streams:
-            if len(stream):
-                values |= stream.report(trainer)
-        if len(self._curvature):
-            values |= self._curvature.report(trainer, self._num_due)
-        return values
-
-    def _has_news(self) -> bool:
-        return any(len(stream) for stream in self._recorder.streams) or len(self._curvature) > 0
-
-    def suggest_batch_size(self, optimizer: int | None = None) -> BatchSizeSuggestion:
-        """Say whether to raise or lower the batch size, from the latest noise scale in the history.
-
-        Args:
-            optimizer: Which optimizer's, when there are several.
-
-        Raises:
-            ValueError: If nothing has been measured.
-        """
-        suffix = "" if optimizer is None else f"/optimizer_{optimizer}"
-        last = self.history.last()
-        scale, size = (last.get(self.key(f"{name}{suffix}")) for name in ("b_simple", "batch_size"))
-        if scale is None or size is None:
-            raise ValueError(f"{self.name}.suggest_batch_size(): nothing has been measured yet; train first.")
-        return suggest_batch_size(scale.value, scale.lower, scale.upper, size.value)
-
-    def probe(
-        self, pl_module: LightningModule, dataloader: Any, *, rtol: float = 0.1, max_batches: int = 256
-    ) -> NoiseScale:
-        """Measure the noise scale of a model as it is, at frozen weights, until it is as precise as wanted.
-
-        Runs ``training_step`` on batches without a trace in the module. A run that is under way is left alone, too, if
-        the loader is not its own.
-
-        Args:
-            pl_module: The model, in the mode in which it is to be measured.
-            dataloader: Batches for ``training_step``, in random order.
-            rtol: Stop when the standard error of ``b_simple`` is at most this share of it.
-            max_batches: Stop after so many in any case.
-
-        Returns:
-            :class:`~lightning_foresight.functional.NoiseScale`.
-
-        Raises:
-            ValueError: As :func:`~lightning_foresight.probes.probe_noise_scale`.
-        """
-        parameters = select_parameters(pl_module, self.layers, owner=self.name)
-        loss = TrainingLoss(pl_module, list(parameters.values()))
-        batches = ((pl_module.transfer_batch_to_device(batch, pl_module.device, 0), None) for batch in dataloader)
-        level = self.averaging.level
-        return probe_noise_scale(
-            loss, lambda value, _: value, batches, rtol=rtol, max_batches=max_batches, level=level, seed=self.seed
-        )
-
-    def bands(self) -> Sequence[str]:
-        """Return the keys that have an interval."""
-        bands = [f"{name}{stream.suffix}" for stream in self._recorder.streams for name in BANDS]
-        return [*bands, *CURVATURE_BANDS] if self.hessian else bands
-
-    def figures(self) -> Mapping[str, Figure]:
-        """Return the noise scale with its band beside the batch size, over training."""
-        from lightning_foresight.plotting.noise_scale import noise_scale
-
-        table = {row.key for row in self.history}
-        figures = {}
-        for stream in self._recorder.streams:
-            key = self.key(f"b_simple{stream.suffix}")
-            if key in table:
-                groups = {group: f"{key}/{group}" for group in stream.window.groups}
-                figures[f"noise_scale{stream.suffix}"] = noise_scale(
-                    self.history[key],
-                    self.history[self.key(f"batch_size{stream.suffix}")],
-                    {group: self.history[name] for group, name in groups.items() if name in table},
-                )
-        return figures
-
     def release(self) -> None:
         """Remove the hooks."""
         self._recorder.remove()
         self._recorder.forget_batch()
         for stream in self._recorder.streams:
             stream.restart()
-
-    def _finish(self, trainer: Trainer) -> None:
-        # After an exception the other processes may be gone: no collective operation then.
-        if self._running and trainer.world_size == 1:
-            self.event = "step"
-            with self._leaving_the_run_alone(trainer):
-                if self._has_news():
-                    model = trainer.lightning_module
-                    self._record(trainer, model, self.measure(trainer, model))
-        super()._finish(trainer)
 
     # ---- checkpoints ----
 

@@ -31,7 +31,10 @@ def balanced_signs(length: int, generator: torch.Generator) -> Tensor:
 # Nodes that join a penalty on the weights with the mean over examples without mixing them.
 ADDITIVE = ("AddBackward", "SubBackward", "StackBackward", "CatBackward")
 # Nodes that a penalty on a parameter's entries is made of.
-ELEMENTWISE = ("Pow", "Mul", "Abs", "Sub", "Add", "Div", "Neg", "Sqrt", "Exp", "Log", "Clone", "ToCopy", "Clamp")
+ELEMENTWISE = (
+    *("Pow", "Mul", "Abs", "Sub", "Add", "Div", "Neg", "Sqrt", "Exp", "Log", "Clone", "ToCopy", "Clamp", "Where"),
+    *("Sigmoid", "Tanh", "Relu", "Softplus"),
+)
 
 
 def batch_edges(loss: Tensor, batch_size: int) -> list[GradientEdge]:

@@ -9,6 +9,7 @@ import sys
 import torch
 import torch.distributed as dist
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
+from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -96,11 +97,25 @@ def outcome(name, method):
         return str(error)
 
 
+def others():
+    """Everything else that a run can be asked for, at once."""
+    callbacks = [
+        GradientNoiseScaleCallback(hessian=1, every_n_steps=1),
+        GradientNoiseScaleCallback(method="norm_layers", budget=1 / 3, prefix="norms"),
+        GradientNoiseScaleCallback(window=2, every_n_steps=1, groups="layers", prefix="window"),
+    ]
+    torch.manual_seed(5)
+    net = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 3))
+    fit(Observed(net), callbacks, data=DataLoader(loader(80).dataset, batch_size=20), devices=2, strategy="ddp")
+    values = {key: row.value for callback in callbacks for key, row in callback.history.last().items()}
+    return {"values": values, "failures": sum(callback.num_failures for callback in callbacks)}
+
+
 def main(folder):
     results = {name: {method: outcome(name, method) for method in METHODS} for name in RUNS}
     unwatched = {name: run(name, watch=False) for name in ("DDP, accumulation", "FSDP2, accumulation")}
     with open(f"{folder}/rank{dist.get_rank()}.json", "w") as file:
-        json.dump({"watched": results, "unwatched": unwatched}, file)
+        json.dump({"watched": results, "unwatched": unwatched, "others": others()}, file)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,12 @@ def test_both_ranks_report_the_same_and_count_all_examples(ranks):
                 assert result["reported"]["batch_size"] == pytest.approx(8)  # the last step: 4 on each rank
 
 
+def test_both_ranks_agree_on_curvature_calibrated_layers_and_windows(ranks):
+    assert [rank["others"]["failures"] for rank in ranks] == [0, 0]
+    assert {"gns/trace_h_sigma", "norms/b_norm_layers", "window/b_simple/net.0"} <= set(ranks[0]["others"]["values"])
+    assert ranks[0]["others"]["values"] == ranks[1]["others"]["values"]
+
+
 @pytest.mark.parametrize("name", ["DDP, accumulation", "FSDP2, accumulation"])
 def test_watching_leaves_the_weights_and_hooks_of_two_processes_alone(ranks, name):
     for rank in ranks:

@@ -161,3 +161,14 @@ def test_parameters_behind_the_loss_only_are_measured_as_zero_or_left_out():
     seen = signed_gradient_norms(loss_fn(model(inputs), targets), 6, [unused, model[0].weight], generator())
     assert seen.indices == (1,)
     assert signed_gradient_norms(loss_fn(model(inputs), targets), 6, [unused], generator()) is None
+
+
+@pytest.mark.parametrize("power", [lambda w: w * w, torch.abs, lambda w: (w - 1.0) ** 2, torch.sigmoid])
+def test_a_penalty_on_weights_with_as_many_rows_as_the_batch_is_not_taken_for_examples(power):
+    torch.manual_seed(0)
+    model, inputs = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3)), torch.randn(6, 5)
+    targets, parameters = torch.arange(6) % 3, list(model.parameters())
+    plain = signed_gradient_norms(F.cross_entropy(model(inputs), targets), 6, parameters, generator())
+    penalised = F.cross_entropy(model(inputs), targets) + power(model[0].weight).sum()
+    seen = signed_gradient_norms(penalised, 6, parameters, generator())
+    torch.testing.assert_close(seen.norms, plain.norms)

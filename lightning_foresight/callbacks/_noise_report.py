@@ -1,0 +1,132 @@
+"""What GradientNoiseScaleCallback says: values, figures, advice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from lightning_foresight.callbacks._base import ForesightCallback, Measured
+from lightning_foresight.callbacks._noise_curvature import CURVATURE_BANDS, CurvatureRecord
+from lightning_foresight.callbacks._noise_methods import Averaging
+from lightning_foresight.callbacks._noise_recorder import NoiseRecorder
+from lightning_foresight.callbacks._noise_stream import BANDS
+from lightning_foresight.callbacks._progress import completed_steps
+from lightning_foresight.functional.estimate import Estimate
+from lightning_foresight.functional.gradient_noise import BatchSizeSuggestion, NoiseScale, suggest_batch_size
+from lightning_foresight.probes.gradient_groups import select_parameters
+from lightning_foresight.probes.gradient_rerun import TrainingLoss
+from lightning_foresight.probes.noise_scale import probe_noise_scale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pytorch_lightning import LightningModule, Trainer
+
+
+class NoiseReport(ForesightCallback):
+    """Reports what a recorder and a record of the curvature hold; a subclass says when these look at the run."""
+
+    averaging: Averaging
+    hessian: bool | int
+    _recorder: NoiseRecorder
+    _curvature: CurvatureRecord
+    _num_due: int  # observations asked for so far
+
+    def should_measure(self, trainer: Trainer, pl_module: LightningModule) -> bool:
+        """Say whether to report: at the Trainer's logging steps and after every epoch, if anything was observed."""
+        if not self._has_news():
+            return False
+        if self.event == "start":  # resumed from a checkpoint that was written before its epoch was reported
+            return max((row.epoch for row in self.history), default=0.0) < trainer.current_epoch
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return self.event == "epoch" or bool(every and completed_steps(trainer, self.event) % every == 0)
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
+        """Return the noise scales, with the observations since the last report."""
+        values: dict[str | Sequence[str], Estimate | Tensor] = {}
+        for stream in self._recorder.streams:
+            if len(stream):
+                values |= stream.report(trainer)
+        if len(self._curvature):
+            values |= self._curvature.report(trainer, self._num_due)
+        return values
+
+    def _has_news(self) -> bool:
+        return any(len(stream) for stream in self._recorder.streams) or len(self._curvature) > 0
+
+    def suggest_batch_size(self, optimizer: int | None = None) -> BatchSizeSuggestion:
+        """Say whether to raise or lower the batch size, from the latest noise scale in the history.
+
+        Args:
+            optimizer: Which optimizer's, when there are several.
+
+        Raises:
+            ValueError: If nothing has been measured.
+        """
+        suffix = "" if optimizer is None else f"/optimizer_{optimizer}"
+        last = self.history.last()
+        scale, size = (last.get(self.key(f"{name}{suffix}")) for name in ("b_simple", "batch_size"))
+        if scale is None or size is None:
+            raise ValueError(f"{self.name}.suggest_batch_size(): nothing has been measured yet; train first.")
+        return suggest_batch_size(scale.value, scale.lower, scale.upper, size.value)
+
+    def probe(
+        self, pl_module: LightningModule, dataloader: Any, *, rtol: float = 0.1, max_batches: int = 256
+    ) -> NoiseScale:
+        """Measure the noise scale of a model as it is, at frozen weights, until it is as precise as wanted.
+
+        Runs ``training_step`` on batches without a trace in the module. A run that is under way is left alone, too, if
+        the loader is not its own.
+
+        Args:
+            pl_module: The model, in the mode in which it is to be measured.
+            dataloader: Batches for ``training_step``, in random order.
+            rtol: Stop when the standard error of ``b_simple`` is at most this share of it.
+            max_batches: Stop after so many in any case.
+
+        Returns:
+            :class:`~lightning_foresight.functional.NoiseScale`.
+
+        Raises:
+            ValueError: As :func:`~lightning_foresight.probes.probe_noise_scale`.
+        """
+        parameters = select_parameters(pl_module, self.layers, owner=self.name)
+        loss = TrainingLoss(pl_module, list(parameters.values()))
+        batches = ((pl_module.transfer_batch_to_device(batch, pl_module.device, 0), None) for batch in dataloader)
+        level = self.averaging.level
+        return probe_noise_scale(
+            loss, lambda value, _: value, batches, rtol=rtol, max_batches=max_batches, level=level, seed=self.seed
+        )
+
+    def bands(self) -> Sequence[str]:
+        """Return the keys that have an interval."""
+        bands = [f"{name}{stream.suffix}" for stream in self._recorder.streams for name in BANDS]
+        return [*bands, *CURVATURE_BANDS] if self.hessian else bands
+
+    def figures(self) -> Mapping[str, Figure]:
+        """Return the noise scale with its band beside the batch size, over training."""
+        from lightning_foresight.plotting.noise_scale import noise_scale
+
+        table = {row.key for row in self.history}
+        figures = {}
+        for stream in self._recorder.streams:
+            key = self.key(f"b_simple{stream.suffix}")
+            if key in table:
+                groups = {group: f"{key}/{group}" for group in stream.window.groups}
+                figures[f"noise_scale{stream.suffix}"] = noise_scale(
+                    self.history[key],
+                    self.history[self.key(f"batch_size{stream.suffix}")],
+                    {group: self.history[name] for group, name in groups.items() if name in table},
+                )
+        return figures
+
+    def _finish(self, trainer: Trainer) -> None:
+        # After an exception the other processes may be gone: no collective operation then.
+        if self._running and trainer.world_size == 1:
+            self.event = "step"
+            with self._leaving_the_run_alone(trainer):
+                if self._has_news():
+                    model = trainer.lightning_module
+                    self._record(trainer, model, self.measure(trainer, model))
+        super()._finish(trainer)
