@@ -1,22 +1,29 @@
-"""What the noise scale costs in the Trainer, how often its intervals cover, and what it reads on moving weights.
+"""What the noise scale costs in the Trainer and beside peers, how often its intervals cover, what it reads on the move.
 
-Run it with ``python benchmarks/gradient_noise_scale.py [cost] [coverage] [moving_weights]``; results go to
-``benchmarks/results/gradient_noise_scale.json``, each with the machine it was measured on.
+Run it with ``python benchmarks/gradient_noise_scale.py [cost] [peers] [coverage] [moving_weights]``; results go to
+``benchmarks/results/gradient_noise_scale.json``, each with the machine it was measured on. ``peers`` installs
+backpack-for-pytorch and opacus with pip into ``build/noise_peers``, apart from the environment that it runs in.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import math
+import os
 import platform
+import subprocess
 import sys
 import time
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from _noise_networks import gpt_batch, linear_gpt, mlp, mlp_batch, torch_gpt
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -24,25 +31,11 @@ from lightning_foresight.callbacks import GradientNoiseScaleCallback
 from lightning_foresight.functional import exact_noise_scale, noise_moments
 from lightning_foresight.functional.gradient_noise.moments import MomentSums, mean_moments, moment_sums
 from lightning_foresight.functional.gradient_noise.noise_scale import noise_scale_from_means
+from lightning_foresight.functional.gradient_noise.pooled import pooled_noise_scale
 
-RESULTS = Path(__file__).parent / "results" / "gradient_noise_scale.json"
-
-
-class GPT(nn.Module):
-    """A causal transformer of 1.8 million parameters with a tied head."""
-
-    def __init__(self, vocabulary: int = 1000, width: int = 192, depth: int = 4, length: int = 64) -> None:
-        super().__init__()
-        self.token, self.place = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
-        block = nn.TransformerEncoderLayer(width, 4, 4 * width, dropout=0.0, batch_first=True, norm_first=True)
-        self.blocks = nn.TransformerEncoder(block, depth, enable_nested_tensor=False)
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, vocabulary, bias=False)
-        self.head.weight = self.token.weight
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        mask = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1])
-        hidden = self.token(tokens) + self.place(torch.arange(tokens.shape[1]))
-        return self.head(self.norm(self.blocks(hidden, mask=mask, is_causal=True)))
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "gradient_noise_scale.json"
+PEERS = HERE.parent / "build" / "noise_peers"
 
 
 class Module(pl.LightningModule):
@@ -58,10 +51,6 @@ class Module(pl.LightningModule):
 
     def configure_optimizers(self):
         return self.optimizer_class(self.parameters(), lr=self.lr)
-
-
-def mlp() -> nn.Module:
-    return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
 def fit(model: pl.LightningModule, data: DataLoader, steps: int, callbacks: list, accumulate: int = 1) -> pl.Trainer:
@@ -80,70 +69,120 @@ def fit(model: pl.LightningModule, data: DataLoader, steps: int, callbacks: list
     return trainer
 
 
-def cost_setting(name: str) -> tuple[nn.Module, DataLoader]:
-    generator = torch.Generator().manual_seed(0)
-    if name == "transformer_1.8M":
-        tokens = torch.randint(0, 1000, (512, 65), generator=generator)
-        return GPT(), DataLoader(TensorDataset(tokens[:, :-1], tokens[:, 1:]), batch_size=8)
-    images = torch.randn(4096, 64, generator=generator)
-    labels = torch.randint(0, 10, (4096,), generator=generator)
-    return mlp(), DataLoader(TensorDataset(images, labels), batch_size=32)
+class Clock(pl.Callback):
+    """CPU time from the first optimizer step but ``skip`` to the last; listed before the callback that is measured."""
 
-
-class Alternate:
-    """Observes five steps, leaves five alone, and so on: a busy moment of the machine falls on both."""
-
-    unit = "steps"
-
-    def __call__(self, count: int) -> bool:
-        return (count // 5) % 2 == 0
-
-
-class StepTimes(pl.Callback):
-    """CPU time at the first micro-batch of each step; listed before the callback that is measured."""
-
-    def __init__(self) -> None:
-        self.begun: dict[int, float] = {}
+    def __init__(self, skip: int) -> None:
+        self.skip, self.begun, self.seconds = skip, 0.0, 0.0
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        self.begun.setdefault(trainer.global_step, time.process_time())
+        if trainer.global_step == self.skip and not self.begun:
+            self.begun = time.process_time()
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.seconds = time.process_time() - self.begun
 
 
-COST_CASES = (  # network, micro-batches a step, method, steps, one observed step in
-    ("transformer_1.8M", 4, "micro_batches", 30, 1),
-    ("transformer_1.8M", 1, "split", 50, 34),
-    ("mlp_17k", 4, "micro_batches", 1200, 4),
-    ("mlp_17k", 1, "split", 1500, 34),
-    ("mlp_17k", 1, "per_example", 1500, 34),
-)
+class Case(NamedTuple):
+    """A run with and without the callback."""
+
+    network: str
+    micro_batches: int
+    arguments: dict
+    steps: int
+    repeats: int
+    period: int  # of the steps that are observed by default; the runs themselves observe as ``arguments`` say
+    target: float | None
+
+
+NETWORKS_OF_COST = {
+    "transformer": (torch_gpt, gpt_batch, 8),
+    "transformer of linear layers": (linear_gpt, gpt_batch, 8),
+    "mlp_17k": (mlp, mlp_batch, 32),
+}
+EVERY_STEP = {"every_n_steps": 1}
+COST_CASES = {
+    "transformer, micro_batches": Case("transformer", 4, {}, 8, 4, 1, 1.03),
+    "mlp_17k, micro_batches": Case("mlp_17k", 4, {}, 120, 9, 4, 1.10),
+    "mlp_17k, micro_batches, every step": Case("mlp_17k", 4, EVERY_STEP, 120, 9, 1, None),
+    "transformer, split, observed step": Case("transformer", 1, EVERY_STEP, 12, 5, 34, None),
+    "mlp_17k, split, observed step": Case("mlp_17k", 1, EVERY_STEP, 200, 5, 34, None),
+    "mlp_17k, default on one device": Case("mlp_17k", 1, {}, 700, 7, 34, 1.02),
+    "transformer of linear layers, per_example, observed step": Case(
+        "transformer of linear layers", 1, EVERY_STEP | {"method": "per_example"}, 12, 5, 34, 1.20
+    ),
+}
+
+
+def run_seconds(case: Case, *, observed: bool) -> float:
+    torch.manual_seed(0)
+    network, batch, size = NETWORKS_OF_COST[case.network]
+    count = case.steps * case.micro_batches
+    inputs, targets = batch(min(count * size, 4096))
+    repeats = math.ceil(count * size / len(inputs))
+    data = DataLoader(
+        TensorDataset(inputs.repeat(repeats, 1), targets.repeat(repeats, *[1] * (targets.ndim - 1))), size
+    )
+    clock, callback = Clock(skip=2), GradientNoiseScaleCallback(log_figures=False, **case.arguments)
+    fit(Module(network()), data, case.steps, [clock, callback] if observed else [clock], case.micro_batches)
+    assert callback.num_failures == 0
+    return clock.seconds
 
 
 def cost() -> dict:
-    """CPU time of an observed step over that of its neighbours, and of training at the default period."""
+    """CPU time of a run over that of the same run without the callback, one after the other, median over pairs."""
     table = {}
-    for name, accumulate, method, steps, period in COST_CASES:
-        torch.manual_seed(0)
-        net, data = cost_setting(name)
-        times = StepTimes()
-        callback = GradientNoiseScaleCallback(method=method, schedule=Alternate(), log_figures=False)
-        fit(Module(net), data, steps, [times, callback], accumulate)
-        assert callback.num_failures == 0
-        durations = np.diff([times.begun[step] for step in range(steps)])
-        blocks = np.split(durations[4:], range(5, len(durations) - 4, 5))[:-1]
-        medians = np.array([np.median(block) for block in blocks])
-        observed = np.array([Alternate()(5 + 5 * index) for index in range(len(medians))])
-        ratios = [
-            medians[i] / ((medians[i - 1] + medians[i + 1]) / 2) for i in range(1, len(medians) - 1) if observed[i]
-        ]
+    for name, case in COST_CASES.items():
+        ratios, plain = [], []
+        run_seconds(case, observed=True)  # warms up
+        for repeat in range(case.repeats):
+            order = (False, True) if repeat % 2 else (True, False)
+            seconds = {observed: run_seconds(case, observed=observed) for observed in order}
+            ratios.append(seconds[True] / seconds[False])
+            plain.append(seconds[False] / (case.steps - 2))
         ratio = float(np.median(ratios))
-        table[f"{name}, {method}"] = {
-            "observed_step": ratio,
+        every_step = case.arguments.get("every_n_steps") == 1
+        table[name] = {
+            "ratio": ratio,
             "quartiles": [float(q) for q in np.quantile(ratios, [0.25, 0.75])],
-            "period": period,
-            "training": 1 + (ratio - 1) / period,
-            "step_ms": 1e3 * float(np.median(medians[~observed])),
+            "at_the_default_period": 1 + (ratio - 1) / case.period if every_step else ratio,
+            "period": case.period,
+            "target": case.target,
+            "step_ms": 1e3 * float(np.median(plain)),
         }
-        print(name, method, table[f"{name}, {method}"], flush=True)
+        print(name, table[name], flush=True)
+    return table
+
+
+def peers() -> dict:
+    """A step with all squared per-example norms over the plain step, in plain loops, for us and for others."""
+    packages = ("backpack-for-pytorch", "opacus", "unfoldNd", "einops", "opt_einsum")
+    table: dict = {"packages": {}}
+    for package in packages:  # --no-deps: they use the torch that is here
+        target = ["--no-deps", "--target", str(PEERS), "--upgrade"]
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "install", "-q", *target, package],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        table["packages"][package] = "installed" if done.returncode == 0 else "pip failed"
+    for info in PEERS.glob("*.dist-info"):
+        table["packages"][info.name.removesuffix(".dist-info")] = "installed"
+    paths = os.pathsep.join([str(HERE.parent), str(PEERS)])
+    for network in ("mlp_17k", "transformer_2M"):
+        for package in ("ours", "backpack", "opacus", "vmap"):
+            done = subprocess.run(
+                [sys.executable, str(HERE / "_noise_peers.py"), package, network],
+                capture_output=True,
+                text=True,
+                check=False,
+                env=os.environ | {"PYTHONPATH": paths},
+            )
+            lines = done.stdout.strip().splitlines()
+            result = json.loads(lines[-1]) if done.returncode == 0 and lines else {"error": done.stderr.strip()[-300:]}
+            table[f"{network}, {package}"] = result
+            print(network, package, result, flush=True)
     return table
 
 
@@ -168,6 +207,19 @@ def coverage(runs: int = 2000) -> dict:
             unbounded += int(scale.b_simple.upper.isinf().sum())
         table[str(count)] = {"coverage": covered / runs, "unbounded": unbounded / runs}
         print("coverage", count, table[str(count)], flush=True)
+    for count in (32, 128):  # batches of 16 at the same weights, in 16 folds, as probe_noise_scale takes them
+        covered, unbounded = 0, 0
+        for _ in range(runs):
+            gradients = torch.randn(count, 100, generator=generator, dtype=torch.float64) * (trace / 100 / batch) ** 0.5
+            gradients += (signal / 100) ** 0.5
+            sums = gradients.unflatten(0, (-1, 16)).sum(0)
+            squares = gradients.square().sum(1).unflatten(0, (-1, 16)).sum(0)
+            counts = torch.full((16,), count / 16, dtype=torch.float64)
+            b = pooled_noise_scale(sums @ sums.T, squares, counts / batch, counts, dtype=torch.float64).b_simple
+            covered += int((b.lower <= 400) & (b.upper >= 400))
+            unbounded += int(b.upper.isinf())
+        table[f"all pairs of {count} batches"] = {"coverage": covered / runs, "unbounded": unbounded / runs}
+        print("all pairs", count, table[f"all pairs of {count} batches"], flush=True)
     return table
 
 
@@ -260,23 +312,38 @@ def moving_weights(steps: int = 200, size: int = 8, accumulate: int = 4, across:
     }
 
 
-def main(parts: list[str]) -> None:
+def finite(value):
+    """Replace numbers that JSON has no words for: an interval without an end becomes null."""
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+PARTS = {"cost": cost, "peers": peers, "coverage": coverage, "moving_weights": moving_weights}
+
+
+def main(names: list[str]) -> None:
     """Run the named parts, or all, and put their results into the file."""
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        sys.exit(f"unknown part {unknown[0]!r}; expected some of {', '.join(PARTS)}")
     warnings.filterwarnings("ignore")
+    for name in ("pytorch_lightning", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    torch.set_num_threads(1)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     machine = {
         "processor": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "pytorch_lightning": pl.__version__,
-        "time": "CPU time of the process; the machine was shared",
+        "time": "CPU time of the process",
     }
-    for part in parts or ["cost", "coverage", "moving_weights"]:
-        results[part] = {
-            "machine": machine,
-            "results": {"cost": cost, "coverage": coverage}.get(part, moving_weights)(),
-        }
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    for name in names or PARTS:
+        results[name] = {"machine": machine, "results": finite(PARTS[name]())}
+        RESULTS.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":
