@@ -47,7 +47,7 @@ def suggest_batch_size(
         :class:`BatchSizeSuggestion`.
 
     Raises:
-        ValueError: If ``batch_size`` is not positive, or the ends are not in order.
+        ValueError: If ``batch_size`` is not positive, a number is NaN, or the ends are not in order.
 
     References:
         McCandlish et al. (2018), An empirical model of large-batch training, arXiv 1812.06162, section 2.3.
@@ -63,6 +63,8 @@ def suggest_batch_size(
     """
     if not batch_size > 0:
         fail("suggest_batch_size", "batch_size", batch_size, f"expected a positive number of {unit}.")
+    if any(math.isnan(number) for number in (b_simple, lower, upper)):
+        fail("suggest_batch_size", "b_simple", b_simple, "expected numbers; NaN means that nothing was measured yet.")
     if not lower <= upper:
         fail("suggest_batch_size", "lower", lower, f"expected at most upper={upper!r}.")
     low = max(0.0, lower)

@@ -44,6 +44,7 @@ def test_any_interval_gives_a_range_and_a_reason(b, first, second, batch):
     [
         ((1, 1, 2, 0), r"batch_size=0\): expected a positive number of examples"),
         ((1, 3, 2, 8), "expected at most upper=2"),
+        ((math.nan, 1, 2, 8), r"b_simple=nan\): expected numbers; NaN means that nothing was measured yet"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, text):
