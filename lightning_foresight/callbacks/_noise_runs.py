@@ -133,8 +133,8 @@ def doubts_of_split(model: nn.Module, *, batch_size_known: bool) -> list[str]:
     if coupling:
         doubts.append(
             f"BatchNorm couples the examples of a batch ({', '.join(coupling[:4])}), and both halves of a split share "
-            "its statistics: the noise that comes from them is missed. accumulate_grad_batches of 2 or more, or "
-            "GroupNorm, measures all of it."
+            "its statistics: the noise that comes from them is missed. Use GroupNorm, or accumulate_grad_batches of 2 "
+            "or more, which sees it."
         )
     time_first = [name for name, module in modules if getattr(module, "batch_first", True) is False]
     if time_first and not batch_size_known:

@@ -154,10 +154,23 @@ def test_a_resumed_run_goes_on_with_the_window_and_the_curvature():
     assert last["gns/trace_h_sigma"].num_samples == 5 * 8
 
 
-def test_the_first_step_without_a_second_moment_is_left_out():
-    class AdamW(Observed):
-        optimizer = staticmethod(lambda parameters: torch.optim.AdamW(parameters, lr=0.01))
+class AdamW(Observed):
+    optimizer = staticmethod(lambda parameters: torch.optim.AdamW(parameters, lr=0.01))
 
+
+@pytest.mark.filterwarnings("ignore:.*curvature is indefinite")
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("arguments", [{"preconditioner": "adam"}, {"window": 4}, {"groups": "types"}, {"hessian": 3}])
+def test_no_option_changes_a_bit_of_the_run(arguments, accumulate):
+    settings = {"data": loader(64, 16), "accumulate_grad_batches": accumulate}
+    callback = GradientNoiseScaleCallback(every_n_steps=1, **arguments)
+    watched = fit(fresh(AdamW), callback, **settings)
+    assert callback.num_failures == 0
+    assert len(callback.history) > 0
+    assert_same_run(watched, fit(fresh(AdamW), [], **settings))
+
+
+def test_the_first_step_without_a_second_moment_is_left_out():
     callback = GradientNoiseScaleCallback(preconditioner="adam", every_n_steps=1, decay=1.0)
     fit(fresh(AdamW), callback)
     assert callback.num_failures == 0
