@@ -14,7 +14,7 @@ def input_information(
     activations: Tensor,
     *,
     inputs: Tensor | None = None,
-    estimator: str = "binned",
+    estimator: str = "auto",
     base: float = 2,
     **options: Any,
 ) -> Estimate:
@@ -27,7 +27,7 @@ def input_information(
         activations: Shape ``(n, ...)``, one row for each of n distinct inputs.
         inputs: The inputs, shape ``(n, ...)``, for the estimators that compare two sets of samples; ``"binned"`` and
             ``"kde"`` do without.
-        estimator: A name in :data:`ESTIMATORS` that answers this question.
+        estimator: A name in :data:`ESTIMATORS` that answers this question; ``"auto"`` says in ``method`` what it took.
         base: Base of the logarithm; 2 gives bits.
         **options: The estimator's own, such as ``bin_width=0.07`` or ``noise_variance=1e-3``.
 
@@ -52,7 +52,7 @@ def input_information(
 
 
 def label_information(
-    activations: Tensor, labels: Tensor, *, estimator: str = "binned", base: float = 2, **options: Any
+    activations: Tensor, labels: Tensor, *, estimator: str = "auto", base: float = 2, **options: Any
 ) -> Estimate:
     r"""I(T;Y): what a layer tells about integer labels.
 
@@ -64,7 +64,7 @@ def label_information(
     Args:
         activations: Shape ``(n, ...)``.
         labels: Integer classes, shape ``(n,)``.
-        estimator: A name in :data:`ESTIMATORS` that answers this question.
+        estimator: A name in :data:`ESTIMATORS` that answers this question; ``"auto"`` says in ``method`` what it took.
         base: Base of the logarithm; 2 gives bits.
         **options: The estimator's own, such as ``bin_width=0.07`` or ``noise_variance=1e-3``.
 
@@ -80,7 +80,7 @@ def label_information(
         >>> import torch
         >>> from lightning_foresight.functional import label_information
         >>> activations = torch.tensor([[0.01], [0.02], [0.51], [0.52]])
-        >>> label_information(activations, torch.tensor([0, 0, 1, 1]), bin_width=0.1).value.item()
+        >>> label_information(activations, torch.tensor([0, 0, 1, 1]), estimator="binned", bin_width=0.1).value.item()
         1.0
     """
     entry = find_estimator("label_information", estimator, "label", options)
@@ -93,7 +93,7 @@ def plane_information(
     labels: Tensor,
     *,
     inputs: Tensor | None = None,
-    estimator: str = "binned",
+    estimator: str = "auto",
     base: float = 2,
     **options: Any,
 ) -> tuple[Estimate, Estimate]:

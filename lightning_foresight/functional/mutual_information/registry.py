@@ -80,6 +80,12 @@ def _auto_label(activations: Tensor, labels: Tensor, k: int = 3, seed: int = 0, 
     return estimate._replace(method=f"auto: {estimate.method}")
 
 
+def _probe_input(activations: Tensor, inputs: Tensor | None, base: float = 2, seed: int = 0, **_: Any) -> Estimate:
+    """I(X;T) beside a probe's I(T;Y): that of declared noise, since a probe has none; its options are the probe's."""
+    estimate = noisy_information(activations, base=base, seed=seed)[0]
+    return estimate._replace(method=f"beside a probe: {estimate.method}")
+
+
 ESTIMATORS: dict[str, Estimator] = {
     "auto": Estimator(
         "chosen by the data: counts, nearest neighbours, Gaussian copula; for a layer, declared noise",
@@ -138,8 +144,9 @@ ESTIMATORS: dict[str, Estimator] = {
         label=sliced_label,
     ),
     "probe": Estimator(
-        "held-out predictions of a small classifier",
+        "held-out predictions of a small classifier; for I(X;T), declared noise",
         check_probe,
+        input=_probe_input,
         label=probe_label,
     ),
     "edge": Estimator("ensemble of shifted grids", check_edge, edge_pair, _between("edge", edge_pair), edge_label),

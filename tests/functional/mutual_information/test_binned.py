@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,15 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_foresight.functional import (
-    discrete_entropy,
-    input_information,
-    label_information,
-    mutual_information,
-    plane_information,
-)
+from lightning_foresight import functional
+from lightning_foresight.functional import discrete_entropy, mutual_information
 from lightning_foresight.functional.mutual_information import _cells
 from tests.reference.information import TishbyPlane, counted_plane
+
+input_information = partial(functional.input_information, estimator="binned")
+label_information = partial(functional.label_information, estimator="binned")
+plane_information = partial(functional.plane_information, estimator="binned")
 
 
 def random_layer(seed: int, n: int = 300, units: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,7 +35,7 @@ def test_plane_of_the_tanh_net_equals_the_published_code(name: str, options: dic
     expected = plane.reference(name)
     for snapshot in range(0, 21, 4):
         for layer, activations in enumerate(plane.activations(snapshot)):
-            estimates = plane_information(torch.from_numpy(activations), labels, estimator="binned", **options)
+            estimates = plane_information(torch.from_numpy(activations), labels, **options)
             # Sums over 4,096 terms in float64: 1e-9 bits leaves five digits for the order of summation.
             assert [e.value.item() for e in estimates] == pytest.approx(expected[snapshot, layer].tolist(), abs=1e-9)
 

@@ -74,10 +74,17 @@ def test_kernel_measures_are_the_functions() -> None:
     assert label_information(y, labels, estimator="cka").value == cka(y, labels).value
 
 
+def test_auto_is_the_default_and_a_probe_comes_with_declared_noise() -> None:
+    x, y, labels = samples()
+    assert mutual_information(x, y).method.startswith("auto: ")
+    assert input_information(y).method.startswith("auto: noisy")
+    assert label_information(y, labels).method.startswith("auto: Ross")
+    assert input_information(y, estimator="probe").value == input_information(y, estimator="noisy").value
+
+
 def test_plane_needs_both_answers() -> None:
     check_plane_estimator("test", "kde", {"noise_variance": 0.1})
-    with pytest.raises(ValueError, match=r"test\(estimator='probe'\): cannot answer this question; for I\(X;T\)"):
-        check_plane_estimator("test", "probe")
+    check_plane_estimator("test", "probe", {"hidden": 0})
     with pytest.raises(ValueError, match=r"test\(estimator='gaussian_copula'\): cannot answer.*I\(T;Y\)"):
         check_plane_estimator("test", "gaussian_copula")
     with pytest.raises(ValueError, match=r"hsic\(kernel='magic'\): expected one of 'gaussian'"):
