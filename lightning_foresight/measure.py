@@ -113,6 +113,41 @@ def measure_checkpoints(
     return measured
 
 
+def read_measurements(output: str | Path) -> History:
+    """Read what :func:`measure_checkpoints` has written, for plots and for an ensemble of seeds.
+
+    Args:
+        output: The CSV file.
+
+    Returns:
+        All values by epoch, whichever job measured them when.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is another kind of file.
+    """
+    with open(output, newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            fail("read_measurements", "output", str(output), f"expected the columns {', '.join(COLUMNS)}.")
+        rows = [
+            Row(
+                int(line["step"]),
+                float(line["epoch"]),
+                line["key"],
+                float(line["value"]),
+                float(line["lower"]),
+                float(line["upper"]),
+                int(line["num_samples"]),
+                line["kind"],
+            )
+            for line in reader
+        ]
+    history = History()
+    history.load_state_dict({field: [getattr(row, field) for row in sorted(rows)] for field in Row._fields})
+    return history
+
+
 def _check(callbacks: list[ForesightCallback]) -> None:
     prefixes = [callback.prefix for callback in callbacks]
     for callback in callbacks:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightning_foresight import EICallback, GradientNoiseScaleCallback, InfoPlaneCallback, LogCheckpoint
-from lightning_foresight.measure import _append, measure_checkpoints
+from lightning_foresight.measure import _append, measure_checkpoints, read_measurements
 from lightning_foresight.schedule import Every
 from tests.contract.cases import TinyModel, fit, tiny_data
 
@@ -42,6 +42,21 @@ def test_checkpoints_give_the_values_that_were_measured_live(tmp_path):
     at_once = {(row.epoch, row.step, row.key): row.value for callback in live for row in callback.history}
     assert later.keys() == at_once.keys()
     assert [later[key] for key in later] == pytest.approx([at_once[key] for key in later], rel=1e-5, abs=1e-6)
+
+
+def test_values_are_read_back_in_the_order_of_training(tmp_path):
+    paths, live = _run(tmp_path)
+    output = tmp_path / "later.csv"
+    _measure(paths[::-1], _callbacks()[0], output)
+    history = read_measurements(output)
+    assert [row.epoch for row in history["ei/network"]] == [0, 1, 2, 3]
+    values = [row.value for row in live[0].history["ei/network"]]
+    assert [row.value for row in history["ei/network"]] == pytest.approx(values, rel=1e-5)
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(
+        ValueError, match=r"read_measurements\(output='.*other.csv'\): expected the columns checkpoint, "
+    ):
+        read_measurements(tmp_path / "other.csv")
 
 
 def test_what_is_there_already_is_skipped(tmp_path):

@@ -68,8 +68,16 @@ class QuantizeActivations(nn.Module):
         """Return the nearest levels, with the gradient of clamping."""
         low, high = self.limits
         clamped = x.clamp(low, high)
-        rounded = low + (high - low) / (self.levels - 1) * self.codes(x).to(x.dtype)
-        return clamped + (rounded - clamped).detach()
+        # As `quantize` does, without its search for NaN, for which every step would wait for the device.
+        scaled = (clamped.detach() - low).div_(high - low).mul_(self.levels - 1)
+        if (self.mode if self.training else self.eval_mode) == "center":
+            scaled.round_()
+        else:
+            generator = self._generator_on(x.device)
+            scaled.add_(torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)).floor_()
+            scaled.clamp_(max=self.levels - 1)
+        rounded = scaled.mul_((high - low) / (self.levels - 1)).add_(low)
+        return clamped + rounded.sub_(clamped.detach())
 
     def codes(self, x: Tensor) -> Tensor:
         """Return the integer codes of activations, 0 to ``levels - 1``."""
