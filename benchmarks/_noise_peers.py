@@ -86,6 +86,23 @@ def vmap(net, inputs, targets):
     return net, step
 
 
+def peak_bytes(step, net) -> int:
+    """Most memory in use during a step and its update: parameters, AdamW's state, and what the step allocates."""
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)
+
+    def update():
+        step()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    update()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        update()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return int(np.cumsum(sizes).max()) + 3 * sum(p.numel() * p.element_size() for p in net.parameters())
+
+
 def main(package: str, network: str) -> dict:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
@@ -115,6 +132,7 @@ def main(package: str, network: str) -> dict:
                 times.append(time.process_time() - start)
             ratios.append(times[1] / times[0])
         result["step"] = float(np.median(ratios[2:]))
+        result["peak_memory"] = peak_bytes(measured, measured_net) / peak_bytes(plain_step, plain)
     except Exception as error:  # a peer that fails is a result, too
         result["error"] = f"{type(error).__name__}: {error}".splitlines()[0][:300]
     return result
