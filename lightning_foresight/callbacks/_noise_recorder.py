@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +108,14 @@ class NoiseRecorder:
     def forget_batch(self) -> None:
         """Let the batch go."""
         self._batch = (None, -1)
+
+    def let_go(self) -> None:
+        """Remove all hooks and hold on to nothing of the run but the streams."""
+        self.remove()
+        self.forget_batch()
+        self._guard = nullcontext
+        for stream in self.streams:
+            stream.restart()
 
     def remove(self) -> None:
         """Remove all hooks."""

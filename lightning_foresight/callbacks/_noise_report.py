@@ -93,7 +93,7 @@ class NoiseReport(ForesightCallback):
         """
         parameters = select_parameters(pl_module, self.layers, owner=self.name)
         loss = TrainingLoss(pl_module, list(parameters.values()))
-        batches = ((pl_module.transfer_batch_to_device(batch, pl_module.device, 0), None) for batch in dataloader)
+        batches = ((_as_in_training(pl_module, batch), None) for batch in dataloader)
         level = self.averaging.level
         return probe_noise_scale(
             loss, lambda value, _: value, batches, rtol=rtol, max_batches=max_batches, level=level, seed=self.seed
@@ -130,3 +130,10 @@ class NoiseReport(ForesightCallback):
                     model = trainer.lightning_module
                     self._record(trainer, model, self.measure(trainer, model))
         super()._finish(trainer)
+
+
+def _as_in_training(pl_module: LightningModule, batch: Any) -> Any:
+    """Return a batch as ``training_step`` gets it, augmented and on the device."""
+    batch = pl_module.on_before_batch_transfer(batch, 0)
+    batch = pl_module.transfer_batch_to_device(batch, pl_module.device, 0)
+    return pl_module.on_after_batch_transfer(batch, 0)

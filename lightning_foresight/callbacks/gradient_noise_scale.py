@@ -302,10 +302,7 @@ class GradientNoiseScaleCallback(NoiseReport):
 
     def release(self) -> None:
         """Remove the hooks."""
-        self._recorder.remove()
-        self._recorder.forget_batch()
-        for stream in self._recorder.streams:
-            stream.restart()
+        self._recorder.let_go()
 
     # ---- checkpoints ----
 

@@ -15,6 +15,7 @@ from torchmetrics import MeanMetric
 from lightning_foresight.callbacks import GradientNoiseScaleCallback
 from lightning_foresight.functional import exact_noise_scale
 from tests.contract.cases import assert_same_run
+from tests.contract.noise_cells import DictBatch, SkipsFirst
 from tests.reference.gradient_noise import per_example_gradients
 from tests.reference.noise_runs import Observed, fit, loader
 
@@ -154,6 +155,12 @@ def test_a_resumed_run_goes_on_with_the_window_and_the_curvature():
     assert last["gns/trace_h_sigma"].num_samples == 5 * 8
 
 
+def test_a_first_batch_without_a_loss_is_made_up_for_at_the_next_step():
+    callback = GradientNoiseScaleCallback()  # one step in 34, beginning with the first
+    fit(fresh(SkipsFirst), callback, max_epochs=1)
+    assert callback.history.last()["gns/b_simple"].num_samples == 1
+
+
 class AdamW(Observed):
     optimizer = staticmethod(lambda parameters: torch.optim.AdamW(parameters, lr=0.01))
 
@@ -191,6 +198,12 @@ def test_a_probe_measures_a_model_at_rest_until_it_is_precise_enough():
     assert model.outputs == []
     assert all(p.grad is None for p in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_probe_gives_the_step_what_the_hooks_of_a_transfer_make_of_a_batch():
+    model = fresh(DictBatch)  # its step takes mappings, made before the transfer
+    scale = GradientNoiseScaleCallback(layers="net.2").probe(model, loader(samples=128), max_batches=16)
+    assert scale.b_simple.num_samples == 16
 
 
 def said_by(callback, model, **settings):
