@@ -103,6 +103,9 @@ def _dense_products(first: Dense, second: Dense) -> Tensor:
     examples, tokens, rows = first.left.shape
     columns, others = first.num_columns, second.left.shape[1]
     itself = second is first
+    if tokens == others == 1:
+        lefts, rights = (first.left, second.left), (first.columns(slice(None)), second.columns(slice(None)))
+        return (torch.linalg.vecdot(*lefts) * torch.linalg.vecdot(*rights)).squeeze(1)
 
     def by_gradient(part: slice) -> Tensor:
         gradient = first.left[part].mT @ first.columns(part)
@@ -110,7 +113,8 @@ def _dense_products(first: Dense, second: Dense) -> Tensor:
         return (gradient * other).sum((1, 2))
 
     def by_tokens(part: slice) -> Tensor:
-        lefts, rights = (first.left[part], second.left[part]), (first.columns(part), second.columns(part))
+        right = first.columns(part)
+        lefts, rights = (first.left[part], second.left[part]), (right, right if itself else second.columns(part))
         # The shorter vectors give the weights in sum_ts w_ts (l_t . l'_s): a token by token matrix, and one product
         # with it, are twice as fast as two such matrices, whose products have a long inner and short outer axes.
         short, long = (lefts, rights) if rows < columns else (rights, lefts)
