@@ -1,14 +1,15 @@
 """What the estimators of mutual information and dependence cost, and how far off they are on tasks with known answers.
 
-Run it with ``python benchmarks/mutual_information.py [plane] [kernels] [coverage] [tasks] [peers]``; results go to
-``benchmarks/results/mutual_information.json``, each with the machine it was measured on. ``tasks`` and ``peers`` make
-an environment of their own with benchmark-mi and infomeasure from the package index.
+Run it with ``python benchmarks/mutual_information.py``, or with the parts to run: ``plane kernels coverage unseen tasks
+peers``; results go to ``benchmarks/results/mutual_information.json``, each with the machine it was measured on. ``tasks`` and ``peers`` make
+an environment of their own with benchmark-mi, infomeasure and torch-mist from the package index.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 import resource
 import statistics
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks._mutual_information_peers import grid
 from lightning_foresight.functional import (
     hsic,
     input_information,
@@ -30,13 +32,24 @@ from lightning_foresight.functional import (
     mutual_information,
     plane_information,
 )
-from tests.functional.mutual_information.tasks import TASKS
+from tests.functional.mutual_information.tasks import (
+    TASKS,
+    gaussian,
+    gaussian_information,
+    mapped,
+    student,
+    student_information,
+    uniform_plus_uniform,
+)
 from tests.reference.information import TishbyPlane
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "mutual_information.json"
 ENVIRONMENT = HERE / ".venv-mutual-information"
 PEERS = ["benchmark-mi", "jax==0.4.30", "jaxlib==0.4.30", "infomeasure", "scikit-learn"]
+# What torch-mist needs beside torch, which the environment borrows: a second one would weigh gigabytes.
+TORCH_MIST = ["torch-mist", "hydra-core<2", "mpld3", "pyro-ppl<2", "pyro-api", "omegaconf<2.4", "PyYAML"]
+TORCH_MIST += ["antlr4-python3-runtime==4.9.3"]
 
 
 def best_of(repeats: int, run: Callable[[], object]) -> float:
@@ -95,7 +108,9 @@ def kernels() -> dict:
     results["hsic"]["4000x1000"] = {"cpu_seconds": best_of(2, lambda: hsic(x, y, bandwidth=45.0, std_error=False))}
     for width in (100, 4096):
         rows = torch.randn(10_000, width, generator=generator)
-        results["wide"][f"binned_10000x{width}"] = best_of(3, lambda rows=rows: input_information(rows, bins=30))
+        results["wide"][f"binned_10000x{width}"] = best_of(
+            3, lambda rows=rows: input_information(rows, estimator="binned", bins=30)
+        )
         results["wide"][f"kde_10000x{width}"] = best_of(1, lambda rows=rows: input_information(rows, estimator="kde"))
     x = torch.randn(10_000, 100, generator=generator)
     y = 0.3 * x + torch.randn(10_000, 100, generator=generator)
@@ -104,20 +119,59 @@ def kernels() -> dict:
 
 
 def coverage(trials: int = 200) -> dict:
-    """How often the 95% interval of single columns holds the known value, at n = 1,000."""
-    results = {}
-    for name, (sample, truth, _) in TASKS.items():
-        x, _ = sample(10, torch.Generator().manual_seed(0))
-        if x.shape[1] > 1:
-            continue
-        inside, errors = 0, []
-        for seed in range(trials):
-            estimate = mutual_information(*sample(1000, torch.Generator().manual_seed(seed)), base=math.e)
-            low, high = estimate.interval(0.95)
-            inside += int(low <= truth <= high)
-            errors.append(float(estimate.value) - truth)
-        results[name] = {"covered": inside / trials, "bias_nats": statistics.mean(errors)}
+    """How often the 95% interval of single columns holds the known value, where it is claimed; nats."""
+    narrow = (uniform_plus_uniform(0.1), 0.1 - math.log(0.2))
+    pairs = {name: task[:2] for name, task in TASKS.items() if task[0](4, torch.Generator())[0].shape[1] == 1}
+    results: dict[str, dict] = {}
+    for estimator in ("auto", "ksg"):
+        for n in (300, 1000):
+            for name, (sample, truth) in {**pairs, "uniform-sum-narrow": narrow}.items():
+                inside = claimed = bounded = 0
+                errors = []
+                for seed in range(trials):
+                    x, y = sample(n, torch.Generator().manual_seed(seed))
+                    estimate = mutual_information(x, y, estimator=estimator, base=math.e)
+                    low, high = estimate.interval(0.95)
+                    errors.append(float(estimate.value) - truth)
+                    if estimate.kind == "estimate":
+                        claimed += 1
+                        inside += int(low <= truth <= high)
+                    else:
+                        bounded += int(low <= truth)
+                results[f"{estimator} {name} n={n}"] = {
+                    "data_sets": trials,
+                    "claimed": claimed,
+                    "covered_of_claimed": inside / claimed if claimed else None,
+                    "lower_bound_holds": bounded / (trials - claimed) if claimed < trials else None,
+                    "bias": statistics.mean(errors),
+                    "spread": statistics.stdev(errors),
+                }
     return results
+
+
+def unseen() -> dict:
+    """``auto`` on pairs that it was not made on: closed forms of our own, three seeds, n = 5,000, in nats."""
+    rho = [0.8, 0.6, 0.4, 0.2]
+    more = {
+        "normal-10": (gaussian(rho, 10), gaussian_information(rho)),
+        "cubed-4": (mapped(gaussian(rho, 4), lambda t: t**3), gaussian_information(rho)),
+        "normal-6-weak": (gaussian([0.2] * 6, 6), gaussian_information([0.2] * 6)),
+        "student-4-4": (student(4, 4), student_information(4, 4)),
+        "student-8-3": (student(8, 3), student_information(8, 3)),
+        "uniform-sum-1-narrow": (uniform_plus_uniform(0.1), 0.1 - math.log(0.2)),
+    }
+    names = ("auto", "ksg", "gaussian_copula")
+    rows = []
+    for task, (sample, truth) in {**{name: each[:2] for name, each in TASKS.items()}, **more}.items():
+        for seed in (11, 12, 13):
+            x, y = sample(5000, torch.Generator().manual_seed(seed))
+            values = {
+                name: float(mutual_information(x.float(), y.float(), estimator=name, base=math.e).value)
+                for name in names
+            }
+            rows.append({"task": task, "seed": seed, "truth": truth, **values})
+    means = {name: statistics.mean(abs(row[name] - row["truth"]) for row in rows) for name in names}
+    return {"mean_absolute_error_nats": means, "tasks": rows}
 
 
 def environment() -> Path:
@@ -125,7 +179,11 @@ def environment() -> Path:
     python = ENVIRONMENT / "bin" / "python"
     if not python.exists():
         venv.create(ENVIRONMENT, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *PEERS], check=True)
+        install = [python, "-m", "pip", "install", "-q"]
+        subprocess.run([*install, *PEERS], check=True)
+        subprocess.run([*install, "--no-deps", *TORCH_MIST], check=True)
+        site = next(ENVIRONMENT.glob("lib/python*/site-packages"))
+        (site / "torch_of_the_package.pth").write_text(f"{Path(torch.__file__).parents[1]}\n")
     return python
 
 
@@ -159,27 +217,49 @@ def tasks() -> dict:
     return {"summary": summary, "tasks": rows}
 
 
-def peers() -> dict:
-    """The same tasks by other packages."""
+def peers(limit: float = 15.0) -> dict:
+    """The same tasks by other packages, and the time of theirs and ours as samples and columns grow."""
     out = ENVIRONMENT / "peers.json"
     script = HERE / "_mutual_information_peers.py"
-    subprocess.run([environment(), script, "peers", task_file(5000), out], check=True)
+    single = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [environment(), script, "peers", task_file(5000), out, str(limit)]
+    subprocess.run(command, check=True, env=single, stdout=subprocess.DEVNULL)
     result = json.loads(out.read_text())
-    rows = result["tasks"]
     summary = {}
-    for name in ("infomeasure_ksg", "sklearn_ksg"):
-        scored = [row for row in rows if name in row]
+    for name in sorted({key for row in result["tasks"] for key in row} - {"task", "truth"}):
+        scored = [row for row in result["tasks"] if isinstance(row.get(name), list) and math.isfinite(row[name][0])]
         summary[name] = {
             "tasks": len(scored),
             "mean_absolute_error_nats": statistics.mean(abs(row[name][0] - row["truth"]) for row in scored),
             "median_cpu_seconds": statistics.median(row[name][1] for row in scored),
         }
-    return {"summary": summary, **result}
+
+    def ours(estimator: str) -> Callable:
+        options = {"std_error": False} if estimator == "hsic" else {}
+
+        def measure(x: np.ndarray, y: np.ndarray) -> float:
+            values = torch.from_numpy(x), torch.from_numpy(y)
+            return float(mutual_information(*values, estimator=estimator, base=math.e, **options).value)
+
+        return measure
+
+    names = ("auto", "ksg", "gaussian_copula", "binned", "hsic")
+    times = grid({f"lightning_foresight {name}": ours(name) for name in names}, {}, limit)
+    return {"summary": summary, "tasks": result["tasks"], "cpu_seconds": {**times, **result["cpu_seconds"]}}
+
+
+def finite(value: object) -> object:
+    """Replace numbers that JSON does not know by None."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def main() -> None:
     """Run the named parts and keep the others' results."""
-    parts = {part.__name__: part for part in (plane, kernels, coverage, tasks, peers)}
+    parts = {part.__name__: part for part in (plane, kernels, coverage, unseen, tasks, peers)}
     torch.set_num_threads(1)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     machine = {"processor": platform.processor() or platform.machine(), "threads": 1, "torch": torch.__version__}
@@ -188,9 +268,9 @@ def main() -> None:
         names = [line.split(":")[1].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
         machine["processor"] = names[0] if names else machine["processor"]
     for name in sys.argv[1:] or list(parts):
-        results[name] = {"machine": machine, "python": platform.python_version(), "results": parts[name]()}
+        results[name] = {"machine": machine, "python": platform.python_version(), "results": finite(parts[name]())}
         RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        RESULTS.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
         print(name, json.dumps(results[name]["results"], indent=1)[:2000])
 
 

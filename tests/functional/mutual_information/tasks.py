@@ -25,10 +25,14 @@ def gaussian_information(correlations: list[float]) -> float:
     return -0.5 * sum(math.log1p(-(r**2)) for r in correlations)
 
 
-def uniform_plus_uniform(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """X uniform on (0, 1), Y = X + U(-a, a) with a = 0.3: h(Y) - h(noise) = a / (2 * 0.5) ... for 2a <= 1."""
-    x = torch.rand(n, 1, generator=generator, dtype=torch.float64)
-    return x, x + 0.6 * (torch.rand(n, 1, generator=generator, dtype=torch.float64) - 0.5)
+def uniform_plus_uniform(a: float) -> Callable[[int, torch.Generator], tuple[Tensor, Tensor]]:
+    """X uniform on (0, 1), Y = X + U(-a, a): a - log(2 a) nats for 2a <= 1."""
+
+    def sample(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        x = torch.rand(n, 1, generator=generator, dtype=torch.float64)
+        return x, x + 2 * a * (torch.rand(n, 1, generator=generator, dtype=torch.float64) - 0.5)
+
+    return sample
 
 
 def student(width: int, freedom: int) -> Callable[[int, torch.Generator], tuple[Tensor, Tensor]]:
@@ -69,7 +73,7 @@ TASKS = {
     "normal-1-independent": (gaussian([0.0], 1), 0.0, 0.08),
     "normal-1-strong": (gaussian([0.99], 1), gaussian_information([0.99]), 0.08),
     "cubed-1": (mapped(gaussian([0.75], 1), lambda t: t**3), gaussian_information([0.75]), 0.08),
-    "uniform-sum-1": (uniform_plus_uniform, 0.3 - math.log(0.6), 0.08),
+    "uniform-sum-1": (uniform_plus_uniform(0.3), 0.3 - math.log(0.6), 0.08),
     "student-1": (student(1, 1), student_information(1, 1), 0.08),
     "normal-3": (gaussian(RHO, 3), gaussian_information(RHO), 0.10),
     "normal-3-independent": (gaussian([0.0], 3), 0.0, 0.08),
