@@ -305,7 +305,7 @@ def test_arguments_out_of_range_are_refused(arguments, text):
 def run_under(strategy, model, *, num_optimizers=1, tensor_parallel=1):
     """What a callback sees of a run under a strategy that cannot be had here, or that needs several processes."""
     mesh = {"tensor_parallel": SimpleNamespace(size=lambda: tensor_parallel)}
-    optimizers = [torch.optim.SGD(model.parameters(), lr=0.1) for _ in range(num_optimizers)]
+    optimizers = [torch.optim.Adam(model.parameters(), lr=0.1) for _ in range(num_optimizers)]
     strategy = type(strategy, (), {"device_mesh": mesh})()
     return SimpleNamespace(strategy=strategy, optimizers=optimizers, callbacks=[], lightning_module=model)
 
@@ -329,6 +329,20 @@ def test_shards_that_cannot_be_measured_are_refused(model, run, text):
     model = model()
     with pytest.raises(ValueError, match=text):
         GradientNoiseScaleCallback().prepare(run_under("ModelParallelStrategy", model, **run), model)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"hessian": True}, r"\(hessian=True\): not possible under ModelParallelStrategy: no device holds all"),
+        ({"preconditioner": "adam"}, r"\(preconditioner='adam'\): not possible under ModelParallelStrategy"),
+        ({"method": "norm_layers"}, r"\(method='norm_layers'\): expected \"auto\" or \"micro_batches\" under"),
+    ],
+)
+def test_options_that_need_whole_parameters_are_refused_on_shards(arguments, text):
+    model = Observed()
+    with pytest.raises(ValueError, match=text):
+        GradientNoiseScaleCallback(**arguments).prepare(run_under("ModelParallelStrategy", model), model)
 
 
 def test_a_second_fit_of_the_same_trainer_goes_on_with_the_moments():
