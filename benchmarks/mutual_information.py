@@ -1,8 +1,9 @@
 """What the estimators of mutual information and dependence cost, and how far off they are on tasks with known answers.
 
 Run it with ``python benchmarks/mutual_information.py``, or with the parts to run: ``plane kernels coverage unseen tasks
-peers``; results go to ``benchmarks/results/mutual_information.json``, each with the machine it was measured on. ``tasks`` and ``peers`` make
-an environment of their own with benchmark-mi, infomeasure and torch-mist from the package index.
+peers``; results go to ``benchmarks/results/mutual_information.json``, each with the machine it was measured on.
+``tasks`` and ``peers`` make an environment of their own with benchmark-mi, infomeasure and torch-mist from the package
+index.
 """
 
 from __future__ import annotations
