@@ -1,8 +1,9 @@
 """Cost of partial information decomposition: ours, dit, and a plain twin of the published double loop, in one run.
 
-Run on one core, with nothing else on the machine; peers are measured where they are installed (``pip install dit``):
+Run on one core, with nothing else on the machine; dit is measured where it is installed (``pip install dit==2.3``, in an
+environment of its own), and keeps its earlier results where it is not:
 
-    OMP_NUM_THREADS=1 python benchmarks/partial_information.py
+    OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/partial_information.py
 
 It takes about three minutes; ``--skip six_sources`` leaves out the longest part.
 
@@ -215,6 +216,9 @@ def draw(results: dict[str, Any]) -> None:
         points = [(int(size), one[key]["cpu_s"]) for size, one in results["growth_with_neurons_5000_samples"].items()]
         neurons.plot(*zip(*points, strict=True), "o-", label=key.replace("_", " "))
     rows.set(title="all atoms of 3 sources", xlabel="distinct rows", xscale="log")
+    rows.minorticks_off()
+    sizes = list(results["growth_with_rows_3_sources"])
+    rows.set_xticks([int(size) for size in sizes], labels=sizes)
     sources.set(title="all atoms of 60 rows", xlabel="sources", xticks=[2, 3, 4, 5])
     neurons.set(title="layer of 5,000 samples and 8 levels", xlabel="neurons")
     for axes in (rows, sources, neurons):
