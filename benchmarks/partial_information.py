@@ -1,7 +1,7 @@
 """Cost of partial information decomposition: ours, dit, and a plain twin of the published double loop, in one run.
 
-Run on one core, with nothing else on the machine; dit is measured where it is installed (``pip install dit==2.3``, in an
-environment of its own), and keeps its earlier results where it is not:
+Run on one core, with nothing else on the machine; dit is measured where it is installed (``pip install dit==2.3``, in
+an environment of its own), and keeps its earlier results where it is not:
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/partial_information.py
 
