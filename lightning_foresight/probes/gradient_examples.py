@@ -13,7 +13,7 @@ from lightning_foresight.functional._trace import clean_name
 from lightning_foresight.functional.gradient_noise.ghost import BATCH_NORMS, SUPPORTED, Uses, record_uses
 from lightning_foresight.functional.gradient_noise.ghost_pass import count_uses
 from lightning_foresight.probes.gradient_observer import GradientObserver
-from lightning_foresight.probes.gradients import GradientNorms
+from lightning_foresight.probes.gradients import GradientNorms, in_private_pass
 
 
 class PerExampleObserver(GradientObserver):
@@ -122,7 +122,7 @@ class PerExampleObserver(GradientObserver):
 
     def _record(self, module: nn.Module, x: Tensor) -> Callable[[Tensor], None]:
         def see(d: Tensor) -> None:
-            if not self._listening:
+            if not self._listening or in_private_pass():
                 return
             # An error raised here would end the user's backward pass: it waits for `collect`.
             try:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from lightning_foresight.probes.gradient_observer import GradientObserver
-from lightning_foresight.probes.gradients import GradientNormProbe, GradientNorms, Metric
+from lightning_foresight.probes.gradients import GradientNormProbe, GradientNorms, Metric, private_pass
 from lightning_foresight.probes.isolation import preserved_random_state
 
 # What autograd says when it cannot pass through a graph a second time, and what to do.
@@ -138,7 +138,8 @@ def signed_gradient_norms(
             'method="micro_batches" with accumulate_grad_batches.'
         )
     signs = balanced_signs(batch_size, generator)
-    gradients = torch.autograd.grad(loss, edges, retain_graph=True)
+    with private_pass():
+        gradients = torch.autograd.grad(loss, edges, retain_graph=True)
     signed: dict[Any, dict[int, Tensor]] = {}
     for edge, gradient in zip(edges, gradients, strict=True):
         rows = signs.to(gradient.dtype).reshape(-1, *[1] * (gradient.ndim - 1))
@@ -150,7 +151,8 @@ def signed_gradient_norms(
     probe.listening = True
     try:
         reached = [p for p in parameters if p.requires_grad]
-        torch.autograd.grad(edges, reached, seeds, retain_graph=True, allow_unused=True)
+        with private_pass():
+            torch.autograd.grad(edges, reached, seeds, retain_graph=True, allow_unused=True)
         return probe.collect()
     except RuntimeError as error:
         for sign, advice in OBSTACLES.items():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,25 @@ from torch.utils.hooks import RemovableHandle
 from lightning_foresight.functional.gradient_noise.preconditioner import preconditioned_sq_norm
 
 Metric = Callable[[int], "Tensor | None"]
+
+# Hooks may run in threads of autograd's own, so this is one state for all of them.
+_private_passes = 0
+
+
+@contextmanager
+def private_pass() -> Iterator[None]:
+    """Let a measurement pass through the graph of the run; whoever listens to the run's own pass is deaf meanwhile."""
+    global _private_passes
+    _private_passes += 1
+    try:
+        yield
+    finally:
+        _private_passes -= 1
+
+
+def in_private_pass() -> bool:
+    """Whether the gradients that come by are those of a measurement."""
+    return _private_passes > 0
 
 
 class GradientNorms(NamedTuple):
@@ -102,7 +122,7 @@ class GradientNormProbe:
 
     def _hook(self, index: int) -> Callable[[Tensor], Tensor | None]:
         def see(gradient: Tensor) -> Tensor | None:
-            if not self.listening:
+            if not self.listening or (in_private_pass() and not self.discard):
                 return None
             # An error raised here would end the user's backward pass: it waits for `collect`.
             try:

@@ -155,6 +155,18 @@ def test_a_resumed_run_goes_on_with_the_window_and_the_curvature():
     assert last["gns/trace_h_sigma"].num_samples == 5 * 8
 
 
+@pytest.mark.parametrize("method", ["micro_batches", "per_example"])
+def test_a_callback_is_deaf_to_what_another_one_sends_through_the_graph(method):
+    def run(*others):
+        callback = GradientNoiseScaleCallback(method=method, decay=1.0, every_n_steps=1)
+        splits = [GradientNoiseScaleCallback(method="split", every_n_steps=1, prefix=f"other{i}") for i in others]
+        fit(fresh(Observed), [*splits[:1], callback, *splits[1:]], accumulate_grad_batches=2)
+        assert callback.num_failures == 0
+        return [(row.key, row.value) for row in callback.history]
+
+    assert run(0, 1) == run()
+
+
 def test_a_first_batch_without_a_loss_is_made_up_for_at_the_next_step():
     callback = GradientNoiseScaleCallback()  # one step in 34, beginning with the first
     fit(fresh(SkipsFirst), callback, max_epochs=1)
