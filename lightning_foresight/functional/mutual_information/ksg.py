@@ -196,7 +196,8 @@ def ksg_label(activations: Tensor, labels: Tensor, *, base: float = 2, k: int = 
         variant: Has no meaning here.
 
     Returns:
-        The estimate, a scalar in float64, with ``std_error`` from the samples' terms.
+        The estimate, a scalar in float64, with ``std_error`` from the samples' terms. In more than one dimension it
+        reads low, which ``std_error`` does not know: ``kind`` is ``"lower_bound"`` there.
 
     Raises:
         ValueError: If activations are not finite, labels are not integers or do not match, or all labels occur once.
@@ -250,4 +251,10 @@ def ksg_label(activations: Tensor, labels: Tensor, *, base: float = 2, k: int = 
     shares = every.new_tensor([size / used for size in sizes if size > 1])
     h_y = -(shares * shares.log()).sum() / math.log(base)
     value = torch.minimum(every.mean().clamp(min=0), h_y)
-    return make_estimate(value, std_error=every.std() / math.sqrt(used), num_samples=used, method=f"Ross kNN (k={k})")
+    return make_estimate(
+        value,
+        std_error=every.std() / math.sqrt(used),
+        num_samples=used,
+        kind="lower_bound" if rows.shape[1] > 1 else "estimate",
+        method=f"Ross kNN (k={k})",
+    )

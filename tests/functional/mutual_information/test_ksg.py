@@ -121,6 +121,20 @@ def test_shuffled_labels_give_nothing_where_binning_gives_all() -> None:
     assert label_information(x, labels, estimator="ksg").value.item() > 0.2
 
 
+def test_interval_of_labels_covers_the_truth_in_one_column_and_is_not_claimed_in_more() -> None:
+    # Classes at +-1 with unit noise: 0.337 nats by numerical integration.
+    inside = 0
+    for seed in range(60):
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.randint(0, 2, (400,), generator=generator)
+        x = torch.randn(400, 1, generator=generator) + (2 * labels - 1).unsqueeze(1)
+        low, high = label_information(x, labels, estimator="ksg", base=math.e).interval(0.95)
+        inside += int(low <= 0.337 <= high)
+    assert inside >= 52  # 95% of 60 is 57; three standard deviations below that
+    assert label_information(x, labels, estimator="ksg").kind == "estimate"
+    assert label_information(x.repeat(1, 2), labels, estimator="ksg").kind == "lower_bound"
+
+
 def test_labels_that_occur_once_are_left_out() -> None:
     x, y = pair(4)
     labels = (y[:, 0] > 0).long()
