@@ -218,13 +218,13 @@ def tasks() -> dict:
     return {"summary": summary, "tasks": rows}
 
 
-def peers(limit: float = 15.0) -> dict:
+def peers(limit: float = 5.0) -> dict:
     """The same tasks by other packages, and the time of theirs and ours as samples and columns grow."""
     out = ENVIRONMENT / "peers.json"
     script = HERE / "_mutual_information_peers.py"
     single = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [environment(), script, "peers", task_file(5000), out, str(limit)]
-    subprocess.run(command, check=True, env=single, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, env=single)
     result = json.loads(out.read_text())
     summary = {}
     for name in sorted({key for row in result["tasks"] for key in row} - {"task", "truth"}):
