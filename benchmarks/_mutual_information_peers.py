@@ -95,9 +95,20 @@ def score_peers(path: str, out: str, limit: float) -> None:
     torch.set_num_threads(1)
 
     def mist(name: str) -> Callable:
-        return lambda x, y: estimate_mi(
-            data=(x, y), estimator=name, max_epochs=20, hidden_dims=[128, 128], patience=5, verbose=False
-        )
+        def measure(x: np.ndarray, y: np.ndarray) -> float:
+            cut = len(x) * 4 // 5
+            result = estimate_mi(
+                data=(x[:cut], y[:cut]),
+                test_data=(x[cut:], y[cut:]),
+                estimator=name,
+                max_epochs=20,
+                hidden_dims=[128, 128],
+                patience=5,
+                verbose=False,
+            )
+            return result[0] if isinstance(result, tuple) else result
+
+        return measure
 
     nearest: dict[str, Callable] = {
         "infomeasure KSG": lambda x, y: infomeasure.mutual_information(x, y, approach="ksg", k=3, base="e"),
