@@ -41,8 +41,8 @@ class EICallback(ForesightCallback):
 
     From the weights (``"weights"``), each layer is a bipartite graph of nodes; by perturbation (``"parts"``,
     ``"sensitivity"``, ``"vector"``) the inputs of a layer are set to uniform noise and its outputs observed, through
-    the activation that follows. Parts and sensitivity are exact for affine layers with a monotone activation; a
-    convolution is measured on one receptive field.
+    the activation that follows. Parts and sensitivity are exact for affine layers with a monotone activation, GELU or
+    SiLU; a convolution is measured on one receptive field.
 
     Logged metrics, in bits:
         - ``ei/network``, ``ei/network_determinism``, ``ei/network_degeneracy`` and ``ei/network_effectiveness`` (a pure

@@ -35,8 +35,11 @@ def uniform_sum_cdf(z: Fraction, widths: list[Fraction]) -> Fraction:
     return total / (math.factorial(count) * math.prod(widths))
 
 
-def rational_parts(weight, bias, edges, in_range, in_bins) -> np.ndarray:
-    """EI_parts of a dense layer: every probability is an exact fraction. Edges are pre-activations; few inputs only."""
+def rational_parts(weight, bias, edges, in_range, in_bins, bins=None) -> np.ndarray:
+    """EI_parts of a dense layer: every probability is an exact fraction. Edges are pre-activations; few inputs only.
+
+    Where intervals between edges share a bin, ``bins`` has a one-hot row for each.
+    """
     outputs, inputs = len(weight), len(weight[0])
     low, high = (Fraction(float(end)) for end in in_range)
     result = np.zeros((inputs, outputs))
@@ -58,11 +61,11 @@ def rational_parts(weight, bias, edges, in_range, in_bins) -> np.ndarray:
                     else:
                         cdf.append(uniform_sum_cdf(Fraction(float(edge)) - others - w[a] * centre, widths))
                 joint.append([float(after - before) for before, after in itertools.pairwise(cdf)])
-            result[a, b] = mutual_information(joint)
+            result[a, b] = mutual_information(joint if bins is None else np.array(joint) @ bins)
     return result
 
 
-def overlap_sensitivity(weight, bias, edges, in_range, in_bins) -> np.ndarray:
+def overlap_sensitivity(weight, bias, edges, in_range, in_bins, bins=None) -> np.ndarray:
     """Sensitivity of a dense layer from the overlap of every input bin with every preimage of an output bin."""
     outputs, inputs = len(weight), len(weight[0])
     steps = np.linspace(*in_range, in_bins + 1)
@@ -71,12 +74,12 @@ def overlap_sensitivity(weight, bias, edges, in_range, in_bins) -> np.ndarray:
         for a in range(inputs):
             if weight[b][a] == 0:
                 continue
-            cuts = sorted((edge - bias[b]) / weight[b][a] for edge in edges)
+            cuts = [(edge - bias[b]) / weight[b][a] for edge in edges]
             joint = [
-                [max(0.0, min(x1, c1) - max(x0, c0)) for c0, c1 in itertools.pairwise(cuts)]
+                [max(0.0, min(x1, max(ends)) - max(x0, min(ends))) for ends in itertools.pairwise(cuts)]
                 for x0, x1 in itertools.pairwise(steps)
             ]
-            result[a, b] = mutual_information(joint)
+            result[a, b] = mutual_information(joint if bins is None else np.array(joint) @ bins)
     return result
 
 

@@ -13,6 +13,7 @@ from lightning_foresight.functional.effective_information.activations import mon
 from lightning_foresight.functional.effective_information.affine import as_affine, some_outputs
 from lightning_foresight.functional.effective_information.noise import input_entropy, make_generator, some_answers
 from lightning_foresight.functional.effective_information.parts import ei_parts
+from lightning_foresight.functional.effective_information.preimages import has_valley
 from lightning_foresight.functional.effective_information.problem import Layer, Problem, Range, pose
 from lightning_foresight.functional.effective_information.sampled import sampled_parts, sampled_sensitivity
 from lightning_foresight.functional.effective_information.sensitivity import sensitivity
@@ -172,5 +173,6 @@ def has_affine_map(layer: Layer) -> bool:
 
 
 def has_exact_method(layer: Layer, activation: nn.Module | None) -> bool:
-    """Say whether no pair has to be sampled: an affine layer with an activation monotone per unit, or an embedding."""
-    return isinstance(layer, nn.Embedding) or (as_affine(layer) is not None and monotone_rule(activation) is not None)
+    """Say whether no pair has to be sampled: an affine layer with an activation that is followed, or an embedding."""
+    followed = monotone_rule(activation) is not None or has_valley(activation)
+    return isinstance(layer, nn.Embedding) or (as_affine(layer) is not None and followed)

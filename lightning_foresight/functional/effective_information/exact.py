@@ -1,4 +1,4 @@
-"""Exact EI_parts of affine layers with monotone activations: which pair goes which way."""
+"""Exact EI_parts of affine layers: which pair goes which way."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lightning_foresight.functional.effective_information.characteristic import 
 )
 from lightning_foresight.functional.effective_information.exact_series import series_mutual_information
 from lightning_foresight.functional.effective_information.exact_spline import spline_mutual_information
+from lightning_foresight.functional.effective_information.preimages import Preimages
 from lightning_foresight.functional.effective_information.uniform_sums import UniformSum
 
 MAX_TERMS = 2048
@@ -27,8 +28,9 @@ MAX_CLOSED_FORM_TERMS = 6
 MAX_NARROW_TERMS = 256
 
 
-def exact_parts(layer: Affine, edges: Tensor, in_range: tuple[float, float], in_bins: int) -> Tensor:
+def exact_parts(layer: Affine, outputs: Preimages, in_range: tuple[float, float], in_bins: int) -> Tensor:
     """Return I(x_a; y_b) in bits of every pair ``(inputs, outputs)``, in the precision of the layer's tensors."""
+    edges, bins = outputs.edges, None if outputs.bins is None else outputs.bins.to(layer.weight)
     weight = layer.weight
     in_width = in_range[1] - in_range[0]
     mean = layer.bias + weight.sum(1) * (in_range[0] + in_range[1]) / 2
@@ -42,8 +44,8 @@ def exact_parts(layer: Affine, edges: Tensor, in_range: tuple[float, float], in_
     few = connected.sum(1, keepdim=True) <= CLOSED_FORM_TERMS
     by_series = connected & ~few & (plan.terms > 0)
     bits = torch.zeros_like(weight)
-    _fill_by_series(bits, weight, centred, plan.period, plan.terms, by_series, in_width, in_bins)
-    _fill_in_closed_form(bits, weight, widths, centred, connected & ~by_series, in_width, in_bins)
+    _fill_by_series(bits, weight, centred, plan.period, plan.terms, by_series, bins, in_width, in_bins)
+    _fill_in_closed_form(bits, weight, widths, centred, connected & ~by_series, bins, in_width, in_bins)
     return torch.where(connected, bits, torch.zeros_like(bits)).T.contiguous()
 
 
@@ -54,6 +56,7 @@ def _fill_by_series(
     period: Tensor,
     terms: Tensor,
     chosen: Tensor,
+    bins: Tensor | None,
     in_width: float,
     in_bins: int,
 ) -> None:
@@ -69,12 +72,20 @@ def _fill_by_series(
         step = chunk_length(len(sizes) - at, per_unit, budget)
         units = order[at : at + step].to(weight.device)
         length = sizes[min(at + step, len(sizes)) - 1]
-        bits[units] = series_mutual_information(weight[units], edges[units], period[units], length, in_width, in_bins)
+        series = weight[units], edges[units], period[units], length
+        bits[units] = series_mutual_information(*series, in_width, in_bins, bins)
         at += step
 
 
 def _fill_in_closed_form(
-    bits: Tensor, weight: Tensor, widths: Tensor, edges: Tensor, chosen: Tensor, in_width: float, in_bins: int
+    bits: Tensor,
+    weight: Tensor,
+    widths: Tensor,
+    edges: Tensor,
+    chosen: Tensor,
+    bins: Tensor | None,
+    in_width: float,
+    in_bins: int,
 ) -> None:
     """Fill in pairs of which few uniforms dominate, pairs with as many of them together."""
     unit, own = chosen.nonzero(as_tuple=True)
@@ -99,5 +110,5 @@ def _fill_in_closed_form(
             if len(at):
                 noise = UniformSum(remaining[at, :wide], narrow[at] if length else narrow[at, :0], length)
                 owns = unit[at], own[at]
-                bits[owns] = spline_mutual_information(weight[owns], noise, edges[unit[at]], in_width, in_bins)
+                bits[owns] = spline_mutual_information(weight[owns], noise, edges[unit[at]], in_width, in_bins, bins)
         unit, own, remaining = unit[~ready], own[~ready], remaining[~ready]

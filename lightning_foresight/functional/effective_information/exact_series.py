@@ -24,8 +24,11 @@ from lightning_foresight.functional.effective_information.joint import mutual_in
 CPU_CACHE_BYTES = 2**22
 
 
-def _edge_side(edges: Tensor, period: Tensor, harmonics: Tensor) -> Tensor:
+def _edge_side(edges: Tensor, period: Tensor, harmonics: Tensor, bins: Tensor | None) -> Tensor:
     """Return the edges' side of the product ``(units, 2 * terms + 1, out_bins + 1)``; its last bin is all bins."""
+    if bins is not None:
+        intervals = _edge_side(edges, period, harmonics, None)[..., :-1] @ bins
+        return torch.cat([intervals, intervals.sum(-1, keepdim=True)], -1)
     low = torch.cat([edges[:, :-1], edges[:, :1]], 1)
     high = torch.cat([edges[:, 1:], edges[:, -1:]], 1)
     middle, width = ((low + high) / 2).unsqueeze(1), (high - low).unsqueeze(1)
@@ -37,28 +40,36 @@ def _edge_side(edges: Tensor, period: Tensor, harmonics: Tensor) -> Tensor:
 
 
 def series_mutual_information(
-    weight: Tensor, edges: Tensor, period: Tensor, terms: int, in_width: float, in_bins: int
+    weight: Tensor,
+    edges: Tensor,
+    period: Tensor,
+    terms: int,
+    in_width: float,
+    in_bins: int,
+    bins: Tensor | None = None,
 ) -> Tensor:
     """Mutual information in bits between every binned input and the binned output of every unit.
 
     Args:
         weight: ``(units, inputs)``.
-        edges: Pre-activation bin edges less the unit's mean, within half a period of 0, ``(units, out_bins + 1)``.
+        edges: Ends of intervals of the pre-activation less the unit's mean, within half a period of 0,
+            ``(units, intervals + 1)``.
         period: Periods of the series, ``(units,)``.
         terms: Length of the series.
         in_width: Width of the input range.
         in_bins: Bins of the input range.
+        bins: The output bin of each interval, see :class:`Preimages`.
 
     Returns:
         Bits ``(units, inputs)``.
     """
     units, inputs = weight.shape
-    out_bins = edges.shape[1] - 1
+    out_bins = edges.shape[1] - 1 if bins is None else bins.shape[1]
     harmonics = torch.arange(1, terms + 1, dtype=weight.dtype, device=weight.device)
     # Half of angular frequency times width, the arguments of the sinc functions: (units, terms, inputs).
     x = (math.pi * harmonics / period.unsqueeze(1)).unsqueeze(2) * (weight * in_width).unsqueeze(1)
     phi = product_of_others(sinc(x)) * sinc(x / in_bins)
-    edge_side = _edge_side(edges, period, harmonics)
+    edge_side = _edge_side(edges, period, harmonics, bins)
     centres = 2 * ((torch.arange(in_bins, dtype=weight.dtype, device=weight.device) + 0.5) / in_bins - 0.5)
 
     bits = torch.empty_like(weight)

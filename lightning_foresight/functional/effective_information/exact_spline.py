@@ -11,16 +11,17 @@ from lightning_foresight.functional.effective_information.uniform_sums import Un
 
 
 def spline_mutual_information(
-    weight: Tensor, noise: UniformSum, edges: Tensor, in_width: float, in_bins: int
+    weight: Tensor, noise: UniformSum, edges: Tensor, in_width: float, in_bins: int, bins: Tensor | None = None
 ) -> Tensor:
     """Mutual information in bits of pairs, from the distribution function of what remains given the input's bin.
 
     Args:
         weight: Weight of the chosen input, ``(pairs,)``.
         noise: The other inputs' uniforms, and that of the chosen one within its bin.
-        edges: Pre-activation bin edges less the unit's mean, finite, ``(pairs, out_bins + 1)``.
+        edges: Ends of intervals of the pre-activation less the unit's mean, finite, ``(pairs, intervals + 1)``.
         in_width: Width of the input range.
         in_bins: Bins of the input range.
+        bins: The output bin of each interval, see :class:`Preimages`.
     """
     centres = (torch.arange(in_bins, dtype=weight.dtype, device=weight.device) + 0.5) / in_bins - 0.5
     bits = torch.empty_like(weight)
@@ -30,5 +31,6 @@ def spline_mutual_information(
         shift = (weight[part] * in_width).view(-1, 1, 1) * centres.view(-1, 1)
         z = edges[part].unsqueeze(1) - shift  # (pairs, in_bins, out_bins + 1)
         cdf = UniformSum(noise.wide[part], noise.narrow[part], noise.terms).cdf(z)
-        bits[part] = joint_mutual_information(cdf.diff(dim=-1).clamp_min_(0))
+        joint = cdf.diff(dim=-1).clamp_min_(0)
+        bits[part] = joint_mutual_information(joint if bins is None else joint @ bins)
     return bits

@@ -34,8 +34,9 @@ def ei_parts(
 
     .. math:: EI_{parts} = \sum_{a, b} I\big(x_a; y_b \mid do(x \sim U)\big)
 
-    Where the layer is affine and the activation monotone per unit, the result is exact: the pre-activation is a sum of
-    independent uniforms, whose distribution is known in closed form or as a Fourier series. Every bin's probability is
+    Where the layer is affine and the activation monotone per unit, or falls to one minimum and rises from there (GELU,
+    SiLU, Mish, Hardswish), the result is exact: the pre-activation is a sum of independent uniforms, whose distribution
+    is known in closed form or as a Fourier series. Every bin's probability is
     then off by less than 2e-12, a pair in 64 x 64 bins by less than 1e-7 bits (in float64, which is used on every
     device that has it).
 

@@ -13,10 +13,10 @@ from lightning_foresight.functional.effective_information.activations import (
     Monotone,
     default_out_range,
     monotone_rule,
-    preimage_edges,
     require_monotone,
 )
 from lightning_foresight.functional.effective_information.affine import Affine, as_affine, work_dtype
+from lightning_foresight.functional.effective_information.preimages import Preimages, has_valley, preimages
 
 Layer = nn.Module | Callable[[Tensor], Tensor]
 Range = tuple[float, float]
@@ -55,10 +55,9 @@ class Problem(NamedTuple):
     exact: bool
     in_shape: tuple[int, ...] = ()
 
-    def preimages(self) -> Tensor:
-        """Return the pre-activations of the output bins' edges, ``(out_bins + 1,)``."""
-        assert self.rule is not None
-        return preimage_edges(self.rule, self.out_range, self.out_bins)
+    def preimages(self) -> Preimages:
+        """Return the intervals of the pre-activation that lead into the output bins."""
+        return preimages(self.rule, self.activation, self.out_range, self.out_bins)
 
     def token_outputs(self) -> Tensor | None:
         """Return the outputs to every token ``(tokens, outputs)`` if the layer is an embedding."""
@@ -112,7 +111,8 @@ def pose(
         work = work_dtype(affine.weight.device)
         affine = Affine(affine.weight.to(work), affine.bias.to(work))
     if method == "exact" and not embedding:
-        require_monotone(owner, activation)
+        if not has_valley(activation):
+            require_monotone(owner, activation)
         if affine is None:
             fail(
                 owner,
@@ -121,7 +121,7 @@ def pose(
                 f"{type(layer).__name__} is not an affine layer this method knows (Linear, convolutions). "
                 "Use method='sampled'.",
             )
-    exact = embedding or (method != "sampled" and affine is not None and rule is not None)
+    exact = embedding or (method != "sampled" and affine is not None and (rule is not None or has_valley(activation)))
     if affine is None and in_shape is None and not embedding:
         fail(owner, "in_shape", None, "a layer that is not Linear or a convolution needs the shape of one input.")
     shape = () if affine is not None or in_shape is None else tuple(in_shape)

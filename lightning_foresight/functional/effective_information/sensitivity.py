@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from lightning_foresight.functional._memory import chunks
 from lightning_foresight.functional.effective_information.affine import Affine
 from lightning_foresight.functional.effective_information.embedding import embedding_parts
+from lightning_foresight.functional.effective_information.joint import joint_mutual_information
+from lightning_foresight.functional.effective_information.preimages import Preimages
 from lightning_foresight.functional.effective_information.problem import Layer, Range, pose
 from lightning_foresight.functional.effective_information.sampled import sampled_sensitivity
 
@@ -83,17 +85,34 @@ def sensitivity(
     return bits.to(problem.dtype)
 
 
-def exact_sensitivity(layer: Affine, edges: Tensor, in_range: Range, in_bins: int) -> Tensor:
+def exact_sensitivity(layer: Affine, outputs: Preimages, in_range: Range, in_bins: int) -> Tensor:
     r"""Return the sensitivity of every pair ``(inputs, outputs)`` in bits, in the precision of the layer's tensors.
 
     With the other inputs at 0, the output bins are intervals of :math:`x_a`. The joint cells are the pieces into which
-    these and the input bins cut the range, so :math:`I = H(X) + H(Y) - H(X, Y)` needs lengths of intervals only.
+    these and the input bins cut the range, so :math:`I = H(X) + H(Y) - H(X, Y)` needs lengths of intervals only. Where
+    two intervals lead into one bin, the joint histogram is written out.
     """
     bits = torch.empty_like(layer.weight.T)
-    per_input = 6 * bits.element_size() * bits.shape[1] * (in_bins + 2 * len(edges))
-    for part in chunks(len(bits), per_input):
-        bits[part] = _pairs(layer.weight.T[part].unsqueeze(-1), layer.bias, edges.to(bits), in_range, in_bins)
+    edges = outputs.edges.to(bits)
+    cells = in_bins + 2 * len(edges) if outputs.bins is None else in_bins * len(edges)
+    for part in chunks(len(bits), 6 * bits.element_size() * bits.shape[1] * cells):
+        weight = layer.weight.T[part].unsqueeze(-1)
+        if outputs.bins is None:
+            bits[part] = _pairs(weight, layer.bias, edges, in_range, in_bins)
+        else:
+            bits[part] = _folded_pairs(weight, layer.bias, edges, outputs.bins.to(bits), in_range, in_bins)
     return bits
+
+
+def _folded_pairs(weight: Tensor, bias: Tensor, edges: Tensor, bins: Tensor, in_range: Range, in_bins: int) -> Tensor:
+    low, high = in_range
+    slope = torch.where(weight == 0, torch.ones_like(weight), weight)  # (inputs, outputs, 1)
+    cuts = ((edges - bias.unsqueeze(-1)) / slope).clamp(low, high)
+    start, stop = torch.minimum(cuts[..., :-1], cuts[..., 1:]), torch.maximum(cuts[..., :-1], cuts[..., 1:])
+    steps = torch.linspace(low, high, in_bins + 1, dtype=weight.dtype, device=weight.device).unsqueeze(-1)
+    lengths = torch.minimum(stop.unsqueeze(-2), steps[1:]) - torch.maximum(start.unsqueeze(-2), steps[:-1])
+    bits = joint_mutual_information(lengths.clamp_min_(0) @ bins)
+    return torch.where(weight.squeeze(-1) != 0, bits, torch.zeros_like(bits))
 
 
 def _pairs(weight: Tensor, bias: Tensor, edges: Tensor, in_range: Range, in_bins: int) -> Tensor:

@@ -82,10 +82,10 @@ def test_sampled_sensitivity_comes_to_the_exact_one():
     assert torch.allclose(sensitivity(layer, nn.Tanh(), method="sampled", **options), exact, rtol=0, atol=5e-3)
 
 
-@pytest.mark.parametrize("activation", [nn.GELU(), nn.SiLU(), nn.Softmax(-1)], ids=str)
-def test_auto_samples_where_the_activation_is_not_monotone(activation):
+@pytest.mark.parametrize("activation", [nn.Tanhshrink(), nn.Softmax(-1)], ids=str)
+def test_auto_samples_where_the_activation_has_no_rule(activation):
     layer = layer_of(4, 3)
-    options = {"in_range": (-1, 1), "in_bins": 8, "out_bins": 8, "num_samples": 5_000}
+    options = {"in_range": (-1, 1), "out_range": (-1, 1), "in_bins": 8, "out_bins": 8, "num_samples": 5_000}
     auto = ei_parts(layer, activation, **options)
     assert torch.equal(auto, ei_parts(layer, activation, method="sampled", **options))
     assert auto.shape == sensitivity(layer, activation, **options).shape == (4, 3)
