@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -49,6 +50,7 @@ sphinx_gallery_conf = {
     "reset_argv": reset_argv,
     "remove_config_comments": True,
     "show_memory": False,
+    "parallel": os.cpu_count() or 1,
     "plot_gallery": "True",
     "within_subsection_order": "FileNameSortKey",
 }
