@@ -23,8 +23,12 @@ class ForesightScraper:
         return figure_rst(paths, gallery_conf["src_dir"])
 
 
+# Examples that run side by side ask for the scraper at every block.
+SCRAPER = ForesightScraper()
+
+
 def _get_sg_image_scraper():
-    return ForesightScraper()
+    return SCRAPER
 
 
 def reset_argv(gallery_conf, script_vars):
