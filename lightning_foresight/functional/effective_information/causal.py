@@ -139,8 +139,8 @@ def _sampled_totals(
     both = (errors[0] ** 2 + errors[1] ** 2) ** 0.5
     found = (parts.bits, errors[0]), (sensitive.bits, errors[1]), (sensitive.bits - parts.bits, both)
     for bits, error in found:
-        total = layer_total(bits.to(problem.dtype), share)
-        std_error = (total.std_error**2 + (error.to(problem.dtype) / share) ** 2).sqrt()
+        total = layer_total(bits.to(problem.bits_dtype), share)
+        std_error = (total.std_error**2 + (error.to(problem.bits_dtype) / share) ** 2).sqrt()
         yield make_estimate(total.value, std_error=std_error, num_samples=parts.num_samples, method="sampled")
 
 

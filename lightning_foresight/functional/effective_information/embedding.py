@@ -28,7 +28,11 @@ def embedding_parts(tokens: Tensor, out_range: Range, out_bins: int) -> Tensor:
     counts.scatter_add_(1, codes, torch.ones_like(codes, dtype=counts.dtype))
     counts = counts[:, :-1].double() if counts.device.type != "mps" else counts[:, :-1]
     share = counts / counts.sum(1, keepdim=True).clamp_min(1)
-    return (torch.special.entr(share).sum(1) / math.log(2)).unsqueeze(0).to(tokens.dtype)
+    return (
+        (torch.special.entr(share).sum(1) / math.log(2))
+        .unsqueeze(0)
+        .to(torch.promote_types(tokens.dtype, torch.float32))
+    )
 
 
 def embedding_information(tokens: Tensor, out_range: Range, out_bins: int) -> Tensor:
@@ -38,4 +42,6 @@ def embedding_information(tokens: Tensor, out_range: Range, out_bins: int) -> Te
     """
     codes = clamped_bins(tokens, out_range, out_bins)
     counts = torch.unique(codes, dim=0, return_counts=True)[1].double()
-    return (torch.special.entr(counts / len(codes)).sum() / math.log(2)).to(tokens.dtype)
+    return (torch.special.entr(counts / len(codes)).sum() / math.log(2)).to(
+        torch.promote_types(tokens.dtype, torch.float32)
+    )

@@ -54,11 +54,11 @@ def respond(owner: str, problem: Problem, inputs: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _respond(owner: str, problem: Problem, inputs: Tensor) -> Tensor:
-    inputs = inputs.to(problem.dtype)
+    inputs = inputs.to(problem.dtype, copy=True)  # a layer or activation that works in place may write into it
     if problem.affine is not None:
         result = torch.addmm(problem.affine.bias.to(inputs), inputs, problem.affine.weight.to(inputs).T)
     else:
-        found = first_tensor(problem.layer(inputs.view(-1, *problem.in_shape)))
+        found = first_tensor(_call(owner, problem, inputs.view(-1, *problem.in_shape)))
         if found is None or found.shape[0] != len(inputs):
             fail(owner, "layer", _name(problem), "expected a tensor with one row of outputs for every row of inputs.")
         assert found is not None
@@ -66,6 +66,34 @@ def _respond(owner: str, problem: Problem, inputs: Tensor) -> Tensor:
     if problem.activation is not None:
         result = problem.activation(result)
     return result.flatten(1)
+
+
+def _call(owner: str, problem: Problem, inputs: Tensor) -> object:
+    with _kept_buffers(problem.layer):
+        try:
+            return problem.layer(inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, TypeError, IndexError) as error:
+            raise ValueError(
+                f"{owner}(layer={_name(problem)}): it cannot be called with noise of shape {tuple(inputs.shape)} and "
+                f"dtype {inputs.dtype} alone ({type(error).__name__}: {error}). Expected a map of one floating-point "
+                "tensor of shape (batch, *in_shape): check in_shape, or wrap the layer so that its other arguments are "
+                "fixed."
+            ) from error
+
+
+@contextmanager
+def _kept_buffers(layer: object) -> Iterator[None]:
+    """Undo what a layer in training mode does to its buffers, such as running means: noise is no data."""
+    training = isinstance(layer, nn.Module) and any(module.training for module in layer.modules())
+    # Their version counters do not tell: the kernels of BatchNorm update running means without counting.
+    buffers = [(buffer, buffer.clone()) for buffer in layer.buffers()] if training else []  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for buffer, value in buffers:
+            buffer.copy_(value)
 
 
 def some_answers(problem: Problem, max_pairs: int | None, generator: torch.Generator) -> tuple[Problem, float]:

@@ -62,7 +62,7 @@ def ei_parts(
         generator: Source of the noise; by default one of our own with a fixed seed.
 
     Returns:
-        Bits ``(inputs, outputs)``, on the layer's device and in its floating type.
+        Bits ``(inputs, outputs)``, on the layer's device and in its floating type, but at least float32.
 
     Raises:
         ValueError: If a range, a number of bins or samples, or the method does not fit, or weights are not finite.
@@ -90,7 +90,7 @@ def ei_parts(
     if tokens is not None:
         return embedding_parts(tokens, problem.out_range, out_bins)
     if not problem.exact:
-        return sampled_parts("ei_parts", problem, num_samples, rtol, generator).bits.to(problem.dtype)
+        return sampled_parts("ei_parts", problem, num_samples, rtol, generator).bits.to(problem.bits_dtype)
     assert problem.affine is not None
     bits = exact_parts(problem.affine, problem.preimages(), problem.in_range, problem.in_bins)
-    return bits.to(problem.dtype)
+    return bits.to(problem.bits_dtype)

@@ -34,7 +34,7 @@ class Problem(NamedTuple):
         out_range: Outputs outside it are dropped.
         in_bins: Bins of every input.
         out_bins: Bins of every output.
-        dtype: Floating type of the layer and of the results.
+        dtype: Floating type of the layer.
         device: Device of the layer.
         exact: Whether the exact method is to be used.
         in_shape: Shape of one input of a layer that is not affine.
@@ -64,7 +64,13 @@ class Problem(NamedTuple):
         if not isinstance(self.layer, nn.Embedding):
             return None
         table = self.layer.weight.detach()
-        return table if self.activation is None else self.activation(table).detach()
+        # An activation that works in place would write into the weights.
+        return table if self.activation is None else self.activation(table.clone()).detach()
+
+    @property
+    def bits_dtype(self) -> torch.dtype:
+        """Floating type of the results: the layer's, but none that would round bits to three digits."""
+        return torch.promote_types(self.dtype, torch.float32)
 
 
 def pose(

@@ -52,7 +52,7 @@ def sensitivity(
         generator: Source of the layer's own randomness (dropout in training mode), if it has any.
 
     Returns:
-        Bits ``(inputs, outputs)``, on the layer's device and in its floating type.
+        Bits ``(inputs, outputs)``, on the layer's device and in its floating type, but at least float32.
 
     Raises:
         ValueError: If a range, a number of bins or the method does not fit, or weights are not finite.
@@ -79,10 +79,10 @@ def sensitivity(
     if tokens is not None:
         return embedding_parts(tokens, problem.out_range, out_bins)
     if not problem.exact:
-        return sampled_sensitivity("sensitivity", problem, num_samples, generator).bits.to(problem.dtype)
+        return sampled_sensitivity("sensitivity", problem, num_samples, generator).bits.to(problem.bits_dtype)
     assert problem.affine is not None
     bits = exact_sensitivity(problem.affine, problem.preimages(), problem.in_range, problem.in_bins)
-    return bits.to(problem.dtype)
+    return bits.to(problem.bits_dtype)
 
 
 def exact_sensitivity(layer: Affine, outputs: Preimages, in_range: Range, in_bins: int) -> Tensor:

@@ -52,6 +52,13 @@ def test_its_activation_belongs_to_it(embedding):
     assert bits[0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
+def test_an_activation_that_works_in_place_leaves_the_weights_alone(embedding):
+    before = embedding.weight.detach().clone()
+    inplace = ei_parts(embedding, nn.ReLU(inplace=True), in_range=None, out_bins=8)
+    assert torch.equal(embedding.weight, before)
+    assert torch.equal(inplace, ei_parts(embedding, nn.ReLU(), in_range=None, out_bins=8))
+
+
 def test_vectors_that_all_differ_tell_the_token_whole(embedding):
     whole = effective_information(embedding, in_range=None, out_range=(-3, 3))
     assert (whole.kind, whole.value.item()) == ("exact", pytest.approx(math.log2(50), abs=1e-6))

@@ -63,6 +63,39 @@ def test_exact_method_refuses_layers_that_are_not_affine():
         ei_parts(nn.LayerNorm(3), in_range=(0, 1), method="exact", in_shape=(3,))
 
 
+@pytest.mark.parametrize("measure", [ei_parts, effective_information, sensitivity])
+def test_layers_that_work_in_place_are_measured_like_others(measure):
+    options = {"in_range": (-3, 3), "out_range": (0, 3), "in_bins": 8, "out_bins": 8, "num_samples": 512}
+    found = [measure(nn.ReLU(inplace), in_shape=(3,), **options) for inplace in (True, False)]
+    inplace, plain = (getattr(one, "value", one) for one in found)
+    assert torch.equal(inplace, plain)
+
+
+def test_a_layer_in_training_mode_keeps_its_running_statistics():
+    layer = nn.BatchNorm1d(3)
+    ei_parts(layer, in_range=(-5, 5), in_shape=(3,), in_bins=4, out_bins=4, num_samples=64)
+    assert layer.num_batches_tracked == 0
+    assert torch.equal(layer.running_mean, torch.zeros(3))
+
+
+def test_a_shape_that_the_layer_cannot_take_is_refused_in_words():
+    with pytest.raises(
+        ValueError, match=r"ei_parts\(layer=Sequential\): it cannot be called with noise.*check in_shape"
+    ):
+        ei_parts(nn.Sequential(nn.Linear(3, 2)), in_range=(0, 1), in_shape=(4,))
+    with pytest.raises(ValueError, match=r"ei_parts\(layer=Bilinear\).*wrap the layer so that its other arguments"):
+        ei_parts(nn.Bilinear(3, 3, 2), in_range=(0, 1), in_shape=(3,))
+
+
+@pytest.mark.parametrize("method", ["exact", "sampled"])
+def test_narrow_layers_get_results_that_are_not_rounded(method):
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 2).bfloat16()
+    options = {"in_range": (-1, 1), "in_bins": 4, "out_bins": 4, "method": method}
+    assert ei_parts(layer, **options).dtype == torch.float32
+    assert sensitivity(layer, **options).dtype == torch.float32
+
+
 def test_an_activation_without_default_range_asks_for_one():
     with pytest.raises(ValueError, match=r"out_range=None\): Tanhshrink\(\) has no default"):
         ei_parts(nn.Linear(2, 2), nn.Tanhshrink(), in_range=(0, 1))
