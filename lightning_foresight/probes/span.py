@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from lightning_foresight.functional._checks import fail
@@ -22,8 +24,9 @@ class _Reached(Exception):
 class LayerSpan(nn.Module):
     """The map from the input of ``in_layer`` to the output of ``layer`` inside a model, for the measures of layers.
 
-    The model runs on an example; what ``in_layer`` reads is replaced, and what ``layer`` gives is the answer. Whatever
-    goes past ``in_layer`` (a skip connection around it, a second input) keeps the values of the example's first row.
+    The model runs on an example; what ``in_layer`` reads first is replaced (in all places where it reads the same
+    tensor, as self-attention does), and what ``layer`` gives is the answer. Whatever goes past ``in_layer`` (a skip
+    connection around it, another input) keeps the values of the example's first row.
     Modules called several times take part with their first call.
 
     Args:
@@ -57,19 +60,27 @@ class LayerSpan(nn.Module):
 
     def __init__(self, model: nn.Module, in_layer: str, layer: str, example_input: Any) -> None:
         super().__init__()
+        if not isinstance(model, nn.Module):
+            fail("LayerSpan", "model", model, "expected a module.", TypeError)
         self.model = model
         self._first = _module_of(model, "in_layer", in_layer)
         self._last = _module_of(model, "layer", layer)
         self._names = in_layer, layer
         arguments = example_input if isinstance(example_input, tuple) else (example_input,)
-        if first_tensor(arguments) is None:
+        found = first_tensor(arguments)
+        if found is None:
             fail("LayerSpan", "example_input", example_input, "expected a tensor, or a tuple of arguments with one.")
+        elif not found.dim() or not len(found):
+            fail("LayerSpan", "example_input", tuple(found.shape), "expected a batch of at least one row.")
         self._example = arguments
         seen: list[Tensor] = []
-        handle = self._first.register_forward_pre_hook(lambda module, args: seen.append(_source(args)))
+        handle = self._first.register_forward_pre_hook(
+            lambda module, args, kwargs: seen.append(_source(args, kwargs)), with_kwargs=True
+        )
         try:
             with undisturbed(model):
-                output = self._run(arguments)
+                # Of a copy: the model may begin with something that works in place.
+                output = self._run(apply_to_collection(arguments, Tensor, torch.clone))
         finally:
             handle.remove()
         if not seen:
@@ -84,15 +95,17 @@ class LayerSpan(nn.Module):
         """Return what the last layer gives ``(batch, *out_shape)`` if the first reads ``(batch, *in_shape)``."""
         done = False
 
-        def replace(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        def replace(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
             nonlocal done
             if done:
                 return None
             done = True
-            at = next(i for i, value in enumerate(args) if isinstance(value, Tensor))
-            return (*args[:at], source.to(args[at].dtype), *args[at + 1 :])
+            read = _source(args, kwargs)
+            noise = source.to(read.dtype)
+            given = tuple(noise if value is read else value for value in args)
+            return given, {key: noise if value is read else value for key, value in kwargs.items()}
 
-        handle = self._first.register_forward_pre_hook(replace)
+        handle = self._first.register_forward_pre_hook(replace, with_kwargs=True)
         try:
             return self._run(_rows(self._example, len(source)))
         finally:
@@ -126,21 +139,17 @@ def _module_of(model: nn.Module, argument: str, name: str) -> nn.Module:
     return modules[name]
 
 
-def _source(args: Any) -> Tensor:
-    found = next((value for value in args if isinstance(value, Tensor)), None)
+def _source(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    found = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
     if found is None:
         raise ValueError(
-            "LayerSpan(in_layer=...): the first layer gets no tensor as a positional argument that noise could replace."
+            "LayerSpan(in_layer=...): the first layer gets no tensor as an argument that noise could replace."
         )
     return found
 
 
 def _rows(value: Any, count: int) -> Any:
     """Return the example's first row so many times."""
-    if isinstance(value, Tensor):
-        return value[:1].expand(count, *value.shape[1:]) if value.dim() else value
-    if isinstance(value, dict):
-        return {key: _rows(item, count) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return type(value)(_rows(item, count) for item in value)
-    return value
+    return apply_to_collection(
+        value, Tensor, lambda one: one[:1].expand(count, *one.shape[1:]).clone() if one.dim() else one
+    )

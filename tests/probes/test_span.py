@@ -1,3 +1,5 @@
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import nn
@@ -78,3 +80,60 @@ def test_a_layer_that_never_runs_is_refused():
 def test_an_example_without_a_tensor_is_refused():
     with pytest.raises(ValueError, match=r"LayerSpan\(example_input=None\).*expected a tensor"):
         LayerSpan(stack(), "0", "1", None)
+
+
+def test_self_attention_reads_the_noise_in_all_its_places():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+        def forward(self, x):
+            return self.attention(x, key=x, value=x)[0]
+
+    model = Block().eval()
+    noise = torch.rand(5, 3, 4)
+    span = LayerSpan(model, "attention", "attention", torch.rand(2, 3, 4))
+    assert torch.allclose(span(noise), model(noise), atol=1e-6)
+
+
+def test_what_works_in_place_changes_neither_the_example_nor_the_noise():
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 3), nn.ReLU(inplace=True), nn.Linear(3, 2))
+    example = torch.randn(4, 3)
+    before = example.clone()
+    span = LayerSpan(model, "1", "3", example)
+    assert span(torch.rand(6, 3)).shape == (6, 2)
+    assert torch.equal(example, before)
+
+
+def test_measuring_it_in_training_mode_leaves_running_statistics_alone():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    span = LayerSpan(model, "0", "3", torch.randn(8, 3))
+    ei_parts(span, in_range=(-1, 1), in_bins=4, out_bins=4, in_shape=span.in_shape, num_samples=64)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.training
+
+
+def test_an_example_may_be_a_named_tuple():
+    class Pair(NamedTuple):
+        left: torch.Tensor
+        right: torch.Tensor
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, pair):
+            return self.layer(pair.left) * pair.right
+
+    span = LayerSpan(Model(), "layer", "layer", (Pair(torch.rand(2, 3), torch.rand(2, 2)),))
+    assert span(torch.rand(5, 3)).shape == (5, 2)
+
+
+def test_what_is_no_module_or_no_batch_is_refused():
+    with pytest.raises(TypeError, match=r"LayerSpan\(model=<function.*expected a module"):
+        LayerSpan(lambda x: x, "0", "1", torch.rand(2, 4))
+    with pytest.raises(ValueError, match=r"LayerSpan\(example_input=\(0, 4\)\): expected a batch of at least one row"):
+        LayerSpan(stack(), "0", "1", torch.rand(0, 4))
