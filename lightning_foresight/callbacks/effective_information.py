@@ -11,6 +11,7 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
+from lightning_foresight.callbacks._perturbation_checks import check_plan
 from lightning_foresight.callbacks._samples import example_batch, run_example
 from lightning_foresight.functional import (
     Estimate,
@@ -22,7 +23,7 @@ from lightning_foresight.functional import (
 from lightning_foresight.functional._checks import check_choice, check_int, check_range, fail
 from lightning_foresight.functional._trace import LayerCall, first_tensor
 from lightning_foresight.functional.effective_information.affine import some_outputs
-from lightning_foresight.functional.effective_information.causal import has_affine_map, has_exact_method
+from lightning_foresight.functional.effective_information.causal import has_exact_method
 from lightning_foresight.functional.effective_information.operators import has_rule
 from lightning_foresight.probes.isolation import undisturbed
 from lightning_foresight.probes.layers import LayerSpec, named_layers, select_layers
@@ -79,7 +80,8 @@ class EICallback(ForesightCallback):
         seed: See :class:`ForesightCallback`.
 
     Raises:
-        ValueError: For an unknown measure, norm, method or layer, fewer than two bins, or a range that is none.
+        ValueError: For an unknown measure, norm, method or layer, fewer than two bins or 16 samples, or a range that is
+            none; and at the start of training, for layers that cannot be perturbed.
 
     Example:
         >>> from lightning_foresight import EICallback
@@ -132,7 +134,7 @@ class EICallback(ForesightCallback):
         check_int(self.name, "out_bins", out_bins, minimum=2)
         check_int(self.name, "max_pairs", max_pairs, minimum=1)
         if num_samples is not None:
-            check_int(self.name, "num_samples", num_samples, minimum=2)
+            check_int(self.name, "num_samples", num_samples, minimum=16)
         self.measures = tuple(measures)
         self.norm = norm
         self.in_range = None if in_range is None else check_range(self.name, "in_range", in_range)
@@ -177,7 +179,7 @@ class EICallback(ForesightCallback):
                     lambda name, module: id(module) in ids and (perturbable(name, module) or named(name, module)),
                     in_range,
                 )
-                self._refuse_wide_layers()
+                check_plan(self.name, self._plan, method=self.method, max_pairs=self.max_pairs)
             self._bands = self._sampled_keys()
             sampled = [layer.name for layer in self._plan if not has_exact_method(layer.module, layer.activation)]
         if sampled and self.method != "sampled":
@@ -185,18 +187,6 @@ class EICallback(ForesightCallback):
                 f"{self.name}: {', '.join(sampled)} have no exact method and are sampled, which takes seconds a layer. "
                 "Fewer num_samples, in_bins and out_bins, or a sparser schedule, cost less."
             )
-
-    def _refuse_wide_layers(self) -> None:
-        for layer in self._plan:
-            inputs = math.prod(layer.in_shape)
-            if 2 * inputs > self.max_pairs and not has_affine_map(layer.module):
-                fail(
-                    self.name,
-                    "layers",
-                    layer.name,
-                    f"it reads {inputs} numbers, two pairs of each are more than max_pairs={self.max_pairs}. Choose "
-                    "layers inside of it, or raise max_pairs.",
-                )
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
         """Measure the weights as they are now, and every layer of the plan."""
@@ -283,7 +273,7 @@ class EICallback(ForesightCallback):
         if inputs is None or not inputs.is_floating_point():
             return None  # token ids, for instance: the plan says what it needs
         low, high = float(inputs.min()), float(inputs.max())
-        if not low < high:
+        if not -math.inf < low < high < math.inf:
             return None
         rank_zero_info(
             f"{self.name}: in_range of the first layer is that of a training batch, ({low:.4g}, {high:.4g}). "

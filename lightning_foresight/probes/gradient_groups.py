@@ -110,7 +110,7 @@ def _matching(model: nn.Module, names: Iterable[str], spec: LayerSpec, owner: st
             inside = {name for name in modules if fnmatchcase(name, entry)}
         elif isinstance(entry, type):
             inside = {name for name, module in modules.items() if isinstance(module, entry)}
-        elif callable(entry):
+        elif callable(entry) and not isinstance(entry, nn.Module):
             inside = {name for name, module in modules.items() if entry(name, module)}
         else:
             raise TypeError(

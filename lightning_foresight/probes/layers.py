@@ -96,7 +96,7 @@ def _matches(entry: object, name: str, module: nn.Module, owner: str) -> bool:
         return fnmatchcase(name, entry)
     if isinstance(entry, type):
         return isinstance(module, entry)
-    if callable(entry):
+    if callable(entry) and not isinstance(entry, nn.Module):
         return bool(entry(name, module))
     raise TypeError(
         f"{owner}(layers=[{entry!r}]): expected a name, a glob, a module type or a rule (name, module) -> bool, "

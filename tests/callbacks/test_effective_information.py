@@ -230,3 +230,46 @@ def test_a_block_that_reads_too_much_is_refused():
     callback = EICallback(layers=["net.4.0"], max_pairs=10)
     with pytest.raises(ValueError, match=r"layers='net.4.0'\).*reads 8 numbers.*max_pairs=10.*raise max_pairs"):
         fit(callback, model=BlockModel(), max_epochs=1)
+
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def forward(self, x, factor):
+        return self.layer(x) * factor
+
+
+class WithScaled(TinyModel):
+    def __init__(self):
+        super().__init__()
+        self.scaled = Scaled()
+
+    def forward(self, x):
+        return self.scaled(x, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "text"),
+    [
+        (
+            WithScaled,
+            {"layers": "scaled"},
+            r"layers='scaled'\): it cannot be called with noise of shape \(2, 6\) alone",
+        ),
+        (
+            TinyModel,
+            {"layers": nn.BatchNorm1d, "method": "exact"},
+            r"method='exact'\): net.1 .* no exact method.*'auto'",
+        ),
+    ],
+)
+def test_layers_that_every_measurement_would_fail_on_stop_the_run_before_it_starts(model, arguments, text):
+    with pytest.raises(ValueError, match=text):
+        fit(EICallback(in_range=(-1, 1), **arguments), model=model)
+
+
+def test_fewer_samples_than_an_estimate_takes_are_refused_at_once():
+    with pytest.raises(ValueError, match=r"EICallback\(num_samples=15\): expected an integer of at least 16"):
+        EICallback(num_samples=15)

@@ -76,3 +76,10 @@ def test_groups_that_match_nothing_are_refused(spec, error, text):
 def test_a_model_without_parameters_is_refused():
     with pytest.raises(ValueError, match="the model has no parameters"):
         select_parameters(nn.ReLU(), None, owner="test")
+
+
+def test_a_module_is_no_rule_for_choosing_layers():
+    with pytest.raises(
+        TypeError, match=r"test\(layers=Linear.*expected a name, a glob, a module type or a rule.*Linear"
+    ):
+        select_parameters(network(), nn.Linear(2, 2), owner="test")

@@ -54,6 +54,7 @@ def test_wrappers_of_compiled_children_are_not_part_of_a_name():
         (nn.Conv2d, ValueError, r"X\(layers=\['Conv2d'\]\)"),
         (["head", "nope"], ValueError, r"X\(layers=\['nope'\]\)"),
         ([3], TypeError, r"expected a name, a glob, a module type or a rule"),
+        (MODEL["head"], TypeError, r"expected a name, a glob, a module type or a rule .* got Linear"),
     ],
 )
 def test_a_choice_that_matches_nothing_is_refused_with_what_would_do(layers, error, message):

@@ -1,0 +1,60 @@
+"""Which layers EICallback can perturb, said before training starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from lightning_foresight.functional._checks import fail
+from lightning_foresight.functional.effective_information.causal import has_affine_map, has_exact_method
+from lightning_foresight.probes.perturbation import PerturbedLayer
+
+
+def check_plan(owner: str, plan: Sequence[PerturbedLayer], *, method: str, max_pairs: int) -> None:
+    """Refuse layers that every measurement of the run would fail on.
+
+    Args:
+        owner: Who asks, for error texts.
+        plan: The layers.
+        method: What the user asked for.
+        max_pairs: Largest number of pairs of one layer.
+
+    Raises:
+        ValueError: If the exact method is asked for and a layer has none, or a layer reads too many numbers, or it
+            cannot be called with noise.
+    """
+    inexact = [layer.name for layer in plan if not has_exact_method(layer.module, layer.activation)]
+    if method == "exact" and inexact:
+        fail(
+            owner,
+            "method",
+            method,
+            f"{', '.join(inexact[:8])} and what follows have no exact method. Use 'auto', which samples where it must, "
+            "or choose others with layers=.",
+        )
+    for layer in plan:
+        if not has_affine_map(layer.module):
+            _check_general(owner, layer, max_pairs)
+
+
+def _check_general(owner: str, layer: PerturbedLayer, max_pairs: int) -> None:
+    inputs = math.prod(layer.in_shape)
+    if 2 * inputs > max_pairs:
+        fail(
+            owner,
+            "layers",
+            layer.name,
+            f"it reads {inputs} numbers, two pairs of each are more than max_pairs={max_pairs}. Choose layers inside "
+            "of it, or raise max_pairs.",
+        )
+    dtype = next((parameter.dtype for parameter in layer.module.parameters()), torch.get_default_dtype())
+    noise = torch.full((2, *layer.in_shape), sum(layer.in_range) / 2, dtype=dtype, device=layer.device)
+    try:
+        layer.module(noise)
+    except (RuntimeError, TypeError, IndexError) as error:
+        raise ValueError(
+            f"{owner}(layers={layer.name!r}): it cannot be called with noise of shape {tuple(noise.shape)} alone "
+            f"({type(error).__name__}: {error}). Choose layers that map one floating-point tensor to another."
+        ) from error
