@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,24 @@ def check_number(owner: str, argument: str, value: Any, allowed: Callable[[float
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not (number and allowed(value)):
         fail(owner, argument, value, f"expected {expected}.")
+
+
+def count_examples(owner: str, batch_size: Callable[[Any], int], batch: Any) -> int:
+    """Return the size of a batch, which has to be a whole number of at least 1."""
+    size = batch_size(batch)
+    try:
+        count = operator.index(size)
+    except TypeError:
+        count = 0
+    if count < 1:
+        fail(
+            owner,
+            "batch_size",
+            size,
+            "expected a batch to have a whole number of examples, at least 1. Say how to count them, for instance "
+            "batch_size=lambda batch: len(batch['labels']).",
+        )
+    return count
 
 
 def check_arguments(

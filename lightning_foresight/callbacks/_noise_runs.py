@@ -62,6 +62,18 @@ def check_run(owner: str, trainer: Trainer, method: str, *, adaptive: bool = Fal
             "expected automatic optimization: a training_step that steps by itself cannot be run again. Use "
             "functional.hessian_noise_scale.",
         )
+    if curved:
+        sparse = [
+            clean_name(n) for n, m in trainer.lightning_module.named_modules() if getattr(m, "sparse", False) is True
+        ]
+        if sparse:
+            fail(
+                owner,
+                "hessian",
+                True,
+                f"expected dense gradients; those of {', '.join(sparse[:8])} are sparse, and cannot be differentiated "
+                "again. Pass sparse=False to these layers, or leave hessian out.",
+            )
     if strategy == SHARDING_STRATEGY:
         _check_shards(owner, trainer, method, adaptive=adaptive, curved=curved)
     several = any(type(callback).__name__ == "GradientAccumulationScheduler" for callback in trainer.callbacks)  # type: ignore[attr-defined]

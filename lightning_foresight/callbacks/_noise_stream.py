@@ -78,6 +78,8 @@ class NoiseStream:
 
     def add(self, observations: Sequence[Tensor | None], count: int, kind: str, *, several_ranks: bool) -> None:
         """Keep an observation of each window on the device until the next report; ``None`` is one that failed."""
+        if not all(window.members for window in self.windows):  # nothing of this optimizer's shows its noise
+            return
         # Every rank holds the same number of observations, or their reduction would wait for ever.
         if not several_ranks and all(observation is None for observation in observations):
             return
@@ -98,9 +100,10 @@ class NoiseStream:
         values[f"efficiency{self.suffix}"] = _efficiency(scale, batch_size)
         if part is not None:
             values[f"b_norm_layers{self.suffix}"] = _pick(part.b_simple, slice(0, 1))
-        if self.window.groups:
-            keys = tuple(f"b_simple{self.suffix}/{group}" for group in self.window.groups)
-            values[keys] = _pick(scale.b_simple, slice(1, None))
+        live = self.window.live_groups()
+        if live:
+            keys = tuple(f"b_simple{self.suffix}/{group}" for group in live)
+            values[keys] = _pick(scale.b_simple, [1 + place for place in live.values()])
         return values
 
     def state(self) -> dict[str, Any]:
@@ -146,7 +149,7 @@ def _norms(table: Tensor, count: Tensor, kinds: Sequence[str]) -> Norms:
     return Norms(small, big, batch_small, batch_big)
 
 
-def _pick(estimate: Estimate, part: slice) -> Estimate:
+def _pick(estimate: Estimate, part: slice | list[int]) -> Estimate:
     """Return an estimate of some of the groups; torchmetrics makes a scalar of a single one."""
     fields = {name: field.reshape(-1)[part] for name, field in estimate._asdict().items() if isinstance(field, Tensor)}
     return estimate._replace(**fields)  # type: ignore[arg-type]

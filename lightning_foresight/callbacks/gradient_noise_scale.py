@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
-from lightning_foresight.callbacks._noise_arguments import check_arguments
+from lightning_foresight.callbacks._noise_arguments import check_arguments, count_examples
 from lightning_foresight.callbacks._noise_curvature import CurvatureRecord
 from lightning_foresight.callbacks._noise_methods import (
     Averaging,
@@ -165,7 +165,8 @@ class GradientNoiseScaleCallback(NoiseReport):
         self.method_in_use: str | None = None
         self._paced = every_n_steps is None and schedule is None
         self._parameters: list[nn.Parameter] = []
-        self._recorder = NoiseRecorder([], nullcontext, self.batch_size)
+        self._count = partial(count_examples, self.name, self.batch_size)
+        self._recorder = NoiseRecorder([], nullcontext, self._count)
         self._curvature = CurvatureRecord(self.name, self.averaging, hessian, budget)
         self._restored: dict[str, Any] = {}
         self._planned = self._num_due = 0
@@ -195,7 +196,10 @@ class GradientNoiseScaleCallback(NoiseReport):
         )
         if not any(stream.window.members for stream in streams):
             fail(self.name, "layers", self.layers, "no optimizer updates the parameters of these layers.")
-        self._recorder = NoiseRecorder(streams, partial(self._leaving_the_run_alone, trainer), self.batch_size)
+        for stream in streams:
+            if stream.window.members and not all(window.members for window in stream.windows):
+                rank_zero_warn(f"{self.name}: {stream.suffix[1:]} updates no normalisation layer, and is not measured.")
+        self._recorder = NoiseRecorder(streams, partial(self._leaving_the_run_alone, trainer), self._count)
         self._curvature = CurvatureRecord(self.name, self.averaging, self.hessian, self.budget)
         self._planned, self._num_due, self.method_in_use = 0, 0, None
         self._owed = self._stepped = False
@@ -250,7 +254,7 @@ class GradientNoiseScaleCallback(NoiseReport):
                 self._plan(trainer, count)
             with self._leaving_the_run_alone(trainer):
                 if self._curvature.is_due(count):
-                    size = self.batch_size(batch)
+                    size = self._count(batch)
                     self._curvature.observe(pl_module, self._parameters, batch, batch_idx, size, self._num_due)
         self._recorder.before_forward(batch, batch_idx)
 

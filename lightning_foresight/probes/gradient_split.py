@@ -124,6 +124,9 @@ def signed_gradient_norms(
         >>> layer.weight.grad is None
         True
     """
+    reached = [parameter for parameter in parameters if parameter.requires_grad]
+    if not reached:  # this loss is another optimizer's, and ours is toggled off
+        return None
     if batch_size < 2:
         raise ValueError(
             f"signed split of a batch of {batch_size}: the noise of a gradient takes at least two examples. Use larger "
@@ -150,7 +153,6 @@ def signed_gradient_norms(
     probe.attach()
     probe.listening = True
     try:
-        reached = [p for p in parameters if p.requires_grad]
         with private_pass():
             torch.autograd.grad(edges, reached, seeds, retain_graph=True, allow_unused=True)
         return probe.collect()

@@ -67,6 +67,14 @@ class GradientWindow:
         """Number of groups, the one of all parameters included."""
         return 1 + len(self.groups)
 
+    def live_groups(self) -> dict[str, int]:
+        """Return the groups that the optimizer trains some parameter of now, with their places among all groups."""
+        return {
+            group: place
+            for place, (group, indices) in enumerate(self.groups.items())
+            if any(index in self.members and self.parameters[index].requires_grad for index in indices)
+        }
+
     @property
     def width(self) -> int:
         """Number of values in an observation."""

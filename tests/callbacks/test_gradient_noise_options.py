@@ -15,7 +15,7 @@ from torchmetrics import MeanMetric
 from lightning_foresight.callbacks import GradientNoiseScaleCallback
 from lightning_foresight.functional import exact_noise_scale
 from tests.contract.cases import assert_same_run
-from tests.contract.noise_cells import DictBatch, SkipsFirst
+from tests.contract.noise_cells import GAN, DictBatch, SkipsFirst, SparseEmbedding
 from tests.reference.gradient_noise import per_example_gradients
 from tests.reference.noise_runs import Observed, fit, loader
 
@@ -249,3 +249,72 @@ def test_layers_with_time_first_are_doubted_unless_the_batch_size_is_told():
     assert "net.rnn has batch_first=False" in said[0]
     told = GradientNoiseScaleCallback(batch_size=lambda batch: len(batch[1]))
     assert said_by(told, fresh(Recurrent)) == []
+
+
+class NormedGAN(GAN):
+    def __init__(self):
+        super().__init__()
+        self.discriminator = nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 1))
+
+
+class Toggled(NormedGAN):
+    """Each loss leaves the other optimizer's parameters out of its graph."""
+
+    def training_step(self, batch, batch_idx):
+        for optimizer in self.optimizers():
+            self.toggle_optimizer(optimizer)
+            optimizer.zero_grad()
+            self.manual_backward(self.discriminator(self.generator(torch.randn(len(batch[0]), 2)) + batch[0]).mean())
+            optimizer.step()
+            self.untoggle_optimizer(optimizer)
+
+
+def test_an_optimizer_reports_the_groups_that_it_trains():
+    callback = GradientNoiseScaleCallback(groups="layers", every_n_steps=1)
+    fit(fresh(NormedGAN), callback)
+    assert callback.num_failures == 0
+    groups = {key for key in callback.history.last() if key.startswith("gns/b_simple") and key.count("/") == 3}
+    assert groups == {
+        "gns/b_simple/optimizer_0/generator",
+        "gns/b_simple/optimizer_1/discriminator.0",
+        "gns/b_simple/optimizer_1/discriminator.1",
+    }
+
+
+def test_frozen_groups_are_left_out():
+    model = fresh(Observed)
+    model.net[0].requires_grad_(False)
+    model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=0.1)
+    callback = GradientNoiseScaleCallback(groups="layers", every_n_steps=1)
+    fit(model, callback)
+    assert callback.num_failures == 0
+    assert "gns/b_simple/net.2" in callback.history.last()
+    assert "gns/b_simple/net.0" not in callback.history.last()
+
+
+def test_an_optimizer_without_normalisation_layers_is_left_out_in_words():
+    callback = GradientNoiseScaleCallback(method="norm_layers", every_n_steps=1)
+    with pytest.warns(UserWarning, match="optimizer_0 updates no normalisation layer, and is not measured"):
+        fit(fresh(NormedGAN), callback)
+    assert callback.num_failures == 0
+    assert {key.split("/")[2] for key in callback.history.last()} == {"optimizer_1"}
+
+
+def test_a_backward_pass_that_reaches_no_measured_parameter_shows_nothing():
+    callback = GradientNoiseScaleCallback(method="split", layers="discriminator", every_n_steps=1)
+    fit(fresh(Toggled), callback)
+    assert callback.num_failures == 0
+    assert {key.split("/")[2] for key in callback.history.last()} == {"optimizer_1"}
+
+
+@pytest.mark.parametrize("size", ["8", 0, 2.5, None])
+def test_a_batch_size_that_is_no_count_is_refused_in_words(size):
+    callback = GradientNoiseScaleCallback(every_n_steps=1, batch_size=lambda batch: size)
+    with pytest.warns(UserWarning, match=r"batch_size=.*expected a batch to have a whole number of examples"):
+        fit(fresh(Observed), callback, max_epochs=1)
+    assert len(callback.history) == 0
+
+
+def test_curvature_of_sparse_gradients_is_refused():
+    with pytest.raises(ValueError, match=r"hessian=True\): expected dense gradients; those of net\..* are sparse"):
+        fit(fresh(Observed, SparseEmbedding()), GradientNoiseScaleCallback(hessian=True))
