@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
 from lightning_foresight.callbacks._plane_arguments import check_switch, check_targets, resolve_estimator
+from lightning_foresight.callbacks._plane_critics import CriticStore
 from lightning_foresight.callbacks._plane_samples import (
     PlaneSamples,
     TargetRules,
@@ -31,6 +32,7 @@ from lightning_foresight.functional.mutual_information import (
     plane_information,
 )
 from lightning_foresight.functional.mutual_information.kernel_measures import MEASURES
+from lightning_foresight.functional.mutual_information.neural import OBJECTIVES
 from lightning_foresight.metrics.dependence import DependenceMetric
 from lightning_foresight.probes.activations import REDUCTIONS, capture_activations
 from lightning_foresight.probes.isolation import undisturbed
@@ -159,6 +161,8 @@ class InfoPlaneCallback(ForesightCallback):
         self.adjacent = adjacent
         self._modules: dict[str, nn.Module] = {}
         self._samples = PlaneSamples()
+        trains = isinstance(estimator, str) and estimator in OBJECTIVES and "critic" not in self.options
+        self._critics = CriticStore(self.options.get("hidden", 128), seed) if trains else None
 
     def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose the layers and fix the samples."""
@@ -186,7 +190,7 @@ class InfoPlaneCallback(ForesightCallback):
         inputs = self._samples.inputs() if compares else None
         measured: dict[str | Sequence[str], Estimate | Tensor] = {}
         for layer, activation in activations.items():
-            for key, value in self._estimate(activation, inputs).items():
+            for key, value in self._estimate(layer, activation, inputs).items():
                 measured[f"{layer}/{key}"] = value
         if self.adjacent:
             measured.update(self._estimate_chain(activations, measured))
@@ -224,6 +228,17 @@ class InfoPlaneCallback(ForesightCallback):
                 figures[kind] = curves(lines, ylabel=ylabel, title=self._estimator_name)
         return figures
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the history, and the critics where there are any."""
+        critics = {} if self._critics is None else {"critics": self._critics.state_dict()}
+        return super().state_dict() | critics
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the history and the critics of a checkpoint."""
+        super().load_state_dict(state_dict)
+        if self._critics is not None and "critics" in state_dict:
+            self._critics.load_state_dict(state_dict["critics"])
+
     def release(self) -> None:
         """Drop the samples; what the figure needs of them stays."""
         self._modules = {}
@@ -232,35 +247,41 @@ class InfoPlaneCallback(ForesightCallback):
     def _capture(self, pl_module: LightningModule, batches: Iterable[Any]) -> dict[str, Tensor]:
         return capture_activations(self._modules, batches, lambda batch: self.run_model(pl_module, batch), self.reduce)
 
-    def _estimate(self, activation: Tensor, inputs: Tensor | None) -> dict[str, Estimate | Tensor]:
+    def _options(self, question: str) -> dict[str, Any]:
+        return self.options | ({} if self._critics is None else {"critic": self._critics.source(question)})
+
+    def _estimate(self, layer: str, activation: Tensor, inputs: Tensor | None) -> dict[str, Estimate | Tensor]:
         measured: dict[str, Estimate | Tensor] = {}
         about_input = None
         for suffix, labels in self._samples.labels.items():
-            if about_input is None and not isinstance(self.estimator, DependenceMetric):
+            # Critics are one to a question, all others may answer both at once.
+            if about_input is None and self._critics is None and not isinstance(self.estimator, DependenceMetric):
                 about_input, about_label = plane_information(
                     activation, labels, inputs=inputs, estimator=self.estimator, **self.options
                 )
             else:
-                about_label = self._about_label(activation, labels)
+                about_label = self._about_label(f"{layer}/I_TY{suffix}", activation, labels)
             measured[f"I_TY{suffix}"] = about_label
             if self.null:
-                shuffled = self._about_label(activation, labels[self._samples.shuffle])
+                null = f"{layer}/I_TY{suffix}_null"
+                shuffled = self._about_label(null, activation, labels[self._samples.shuffle])
                 # A number to compare with, not an estimate of anything: it has no interval of its own.
                 measured[f"I_TY{suffix}_null"] = shuffled.value
         if isinstance(self.estimator, DependenceMetric):
             assert inputs is not None
             return measured | {"I_XT": _as_estimate(self.estimator.dependence(inputs, activation))}
         if about_input is None:
-            about_input = input_information(activation, inputs=inputs, estimator=self.estimator, **self.options)
+            options = self._options(f"{layer}/I_XT")
+            about_input = input_information(activation, inputs=inputs, estimator=self.estimator, **options)
         return measured | {"I_XT": about_input, "saturation": about_input.saturation}
 
-    def _about_label(self, activation: Tensor, labels: Tensor) -> Estimate:
+    def _about_label(self, question: str, activation: Tensor, labels: Tensor) -> Estimate:
         if isinstance(self.estimator, DependenceMetric):
             if not self.estimator.takes_classes:
                 classes, labels = labels.unique(return_inverse=True)
                 labels = nn.functional.one_hot(labels, len(classes)).to(activation)
             return _as_estimate(self.estimator.dependence(activation, labels))
-        return label_information(activation, labels, estimator=self.estimator, **self.options)
+        return label_information(activation, labels, estimator=self.estimator, **self._options(question))
 
     def _estimate_chain(
         self, activations: Mapping[str, Tensor], measured: Mapping[Any, Any]
@@ -270,8 +291,9 @@ class InfoPlaneCallback(ForesightCallback):
             if isinstance(self.estimator, DependenceMetric):
                 between[f"{layer}/I_TT"] = _as_estimate(self.estimator.dependence(activation, following))
             else:
+                options = self._options(f"{layer}/I_TT")
                 between[f"{layer}/I_TT"] = layer_pair_information(
-                    activation, following, estimator=self.estimator, **self.options
+                    activation, following, estimator=self.estimator, **options
                 )
         about_input = torch.stack([measured[f"{layer}/I_XT"].value for layer in activations])
         return between | {"data_processing_gap": data_processing_gap(about_input)}

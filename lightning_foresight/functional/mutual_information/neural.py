@@ -17,6 +17,9 @@ from lightning_foresight.functional.mutual_information._arguments import as_labe
 from lightning_foresight.functional.mutual_information.critic import Critic, train_critic
 from lightning_foresight.functional.mutual_information.gaussian import normal_scores
 
+# Gives a critic for the widths of x and y and a device.
+CriticSource = Callable[[int, int, torch.device], Critic]
+
 
 def _others(scores: Tensor) -> Tensor:
     """Scores of the pairs that do not belong together, ``(n, n - 1)``."""
@@ -78,7 +81,7 @@ def check_neural(
     learning_rate: float = 2e-3,
     patience: int = 8,
     clip: float = 5.0,
-    critic: Critic | None = None,
+    critic: Critic | CriticSource | None = None,
     seed: int = 0,
 ) -> None:
     """Check the options of the variational estimators without data."""
@@ -93,8 +96,8 @@ def check_neural(
     for label, number in (("learning_rate", learning_rate), ("clip", clip)):
         if not 0 < number < math.inf:
             fail("neural", label, number, "expected a positive number.")
-    if critic is not None and not isinstance(critic, Critic):
-        fail("neural", "critic", critic, "expected a Critic to go on from, or None for a new one.")
+    if critic is not None and not callable(critic):
+        fail("neural", "critic", critic, "expected a Critic to go on from, what gives one, or None for a new one.")
 
 
 def neural_pair(
@@ -109,7 +112,7 @@ def neural_pair(
     learning_rate: float = 2e-3,
     patience: int = 8,
     clip: float = 5.0,
-    critic: Critic | None = None,
+    critic: Critic | CriticSource | None = None,
     seed: int = 0,
 ) -> Estimate:
     r"""Mutual information from a trained critic, read on a fifth of the samples that it has not seen.
@@ -133,7 +136,8 @@ def neural_pair(
         learning_rate: Its step size.
         patience: Looks at the validation samples (every 25 steps) without an improvement before stopping.
         clip: Largest size of a score of SMILE.
-        critic: A critic to go on from; it is trained in place.
+        critic: A critic to go on from, trained in place; or a function of the widths of x and y and the device that
+            gives one.
         seed: Seed of the split, the batches and the first weights.
 
     Returns:
@@ -171,7 +175,9 @@ def neural_pair(
         widths = x_rows.shape[1], y_rows.shape[1]
         if critic is None:
             critic = Critic(*widths, hidden, generator=generator, device=x_rows.device)
-        elif critic.widths != widths:
+        elif not isinstance(critic, Critic):
+            critic = critic(*widths, x_rows.device)
+        if critic.widths != widths:
             raise ValueError(
                 f"{objective}(critic): it was made for widths {critic.widths}, samples have {widths}; make a new one."
             )
