@@ -36,9 +36,9 @@ def undisturbed(model: nn.Module, *, seed: int | None = 0, grad: bool = False) -
     """Evaluate a model inside a training run so that the run goes on bit for bit as if nothing had happened.
 
     Every module is put into evaluation mode and back into its own mode (frozen BatchNorm layers stay frozen), buffers
-    and random states are restored, what a forward logs is dropped, gradients are off unless asked for, inference mode
-    is left, and compiled modules run eagerly, since hooks that are registered after compilation never fire. What a
-    forward keeps in plain attributes, or draws from a generator of its own, is beyond reach.
+    and random states are restored (of generators that modules hold, too), what a forward logs is dropped, gradients are
+    off unless asked for, inference mode is left, and compiled modules run eagerly, since hooks that are registered
+    after compilation never fire. What else a forward keeps in plain attributes is beyond reach.
 
     Args:
         model: The model that is about to be called.
@@ -49,6 +49,7 @@ def undisturbed(model: nn.Module, *, seed: int | None = 0, grad: bool = False) -
     buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
     with ExitStack() as stack:
         stack.enter_context(preserved_random_state(seed))
+        stack.enter_context(_preserved_generators(model))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.set_grad_enabled(grad))
         if "torch._dynamo" in sys.modules:  # nothing can be compiled before it is imported, and importing it is slow
@@ -68,6 +69,26 @@ def undisturbed(model: nn.Module, *, seed: int | None = 0, grad: bool = False) -
                         buffer.copy_(value)
             for module, training in modes:
                 module.training = training
+
+
+@contextmanager
+def _preserved_generators(model: nn.Module) -> Iterator[None]:
+    """Restore the generators that modules hold as attributes, and those that a forward makes on first use."""
+    before = [(module, dict(vars(module))) for module in model.modules()]
+    held = [value for _, attributes in before for value in attributes.values() if isinstance(value, torch.Generator)]
+    states = [(generator, generator.get_state()) for generator in held]
+    try:
+        yield
+    finally:
+        for generator, state in states:
+            generator.set_state(state)
+        for module, attributes in before:
+            now = vars(module)
+            for name in [name for name, value in now.items() if isinstance(value, torch.Generator)]:
+                if name in attributes:
+                    now[name] = attributes[name]
+                else:
+                    del now[name]
 
 
 def _log_nothing(*args: Any, **kwargs: Any) -> None:

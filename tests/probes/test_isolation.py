@@ -59,3 +59,29 @@ def test_inference_mode_is_left_and_gradients_are_as_asked_for():
         assert not output.is_inference()
     with undisturbed(model):
         assert not model(torch.ones(1, 2)).requires_grad
+
+
+class Doubtful(nn.Module):
+    """Draws from generators of its own, one of which it makes on first use."""
+
+    def __init__(self):
+        super().__init__()
+        self.held = torch.Generator().manual_seed(0)
+        self.lazy = None
+
+    def forward(self, x):
+        self.lazy = self.lazy or torch.Generator().manual_seed(1)
+        self.absent = torch.Generator()
+        return x + torch.rand(1, generator=self.held) + torch.rand(1, generator=self.lazy)
+
+
+def test_generators_that_modules_hold_are_restored():
+    watched, alone = Doubtful(), Doubtful()
+    with undisturbed(nn.Sequential(watched)):
+        watched(torch.zeros(1))
+    assert watched.lazy is None
+    assert not hasattr(watched, "absent")
+    assert torch.equal(watched(torch.zeros(1)), alone(torch.zeros(1)))
+    with undisturbed(nn.Sequential(watched)):  # now both are there
+        watched(torch.zeros(1))
+    assert torch.equal(watched(torch.zeros(1)), alone(torch.zeros(1)))
