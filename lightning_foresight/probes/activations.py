@@ -62,7 +62,7 @@ def capture_activations(
         second call of the same module within a forward pass is named ``name:2``.
 
     Raises:
-        ValueError: If a module is never called in a forward pass.
+        ValueError: If a module is never called in a forward pass, or its width differs between batches.
 
     Example:
         >>> import torch
@@ -104,4 +104,14 @@ def capture_activations(
             f"capture_activations: {', '.join(silent)} never called in a forward pass. Choose layers that the model's "
             "forward runs, or leave these out of layers=."
         )
-    return {name: torch.cat(parts) for name, parts in pieces.items()}
+    return {name: _joined(name, parts) for name, parts in pieces.items()}
+
+
+def _joined(name: str, parts: list[Tensor]) -> Tensor:
+    widths = sorted({part.shape[1] for part in parts})
+    if len(widths) > 1:
+        raise ValueError(
+            f"capture_activations: {name} has {widths[0]} to {widths[-1]} features, of batches of different lengths; "
+            "expected as many in each. Average them (reduce='mean_tokens'), or pad all batches to one length."
+        )
+    return torch.cat(parts)

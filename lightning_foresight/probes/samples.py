@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler
 
 from lightning_foresight.functional._trace import first_tensor
 from lightning_foresight.probes.isolation import preserved_random_state
@@ -21,7 +21,8 @@ def fixed_batches(source: Any, num_samples: int, *, seed: int, owner: str = "fix
     """Draw batches with ``num_samples`` samples from a source, the same ones for the same seed.
 
     A loader with a map-style dataset is read by index, without its sampler or workers, so that every process of a
-    distributed run sees the same samples and no iterator of the run is advanced.
+    distributed run sees the same samples and no iterator of the run is advanced. Of its samplers only a
+    ``SubsetRandomSampler`` counts, which keeps the parts of a split dataset apart.
 
     Args:
         source: A DataLoader, a tuple of tensors with one row a sample, a single tensor, or an iterable of batches.
@@ -86,7 +87,10 @@ def _tensor_batches(
 
 def _indexed_batches(loader: DataLoader, num_samples: int, seed: int) -> Iterator[Any]:
     dataset: Any = loader.dataset
-    index = _choose(len(dataset), num_samples, seed).tolist()
+    # Lightning wraps the sampler in a distributed run, where it is the dataset of the one that deals to the ranks.
+    samplers = loader.sampler, getattr(getattr(loader.sampler, "dataset", None), "_sampler", None)
+    part = next((list(one.indices) for one in samplers if isinstance(one, SubsetRandomSampler)), range(len(dataset)))
+    index = [part[i] for i in _choose(len(part), num_samples, seed).tolist()]
     if loader.batch_sampler is None:  # no automatic batching: the items are batches
         yield from _first_batches((loader.collate_fn(dataset[i]) for i in index), num_samples)
         return

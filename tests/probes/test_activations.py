@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_foresight.probes.activations import capture_activations
+from lightning_foresight.probes.activations import REDUCTIONS, capture_activations
 
 
 def test_rows_follow_the_samples_and_features_are_flattened():
@@ -51,3 +51,11 @@ def test_a_layer_that_is_never_called_is_named_and_hooks_are_removed():
     with pytest.raises(ValueError, match="capture_activations: idle never called in a forward pass"):
         capture_activations(dict(model.items()), [torch.ones(1, 2)], model["used"])
     assert not model["used"]._forward_hooks
+
+
+def test_batches_of_different_lengths_are_refused_with_what_to_do():
+    model = nn.Linear(2, 3)
+    batches = [torch.zeros(4, 5, 2), torch.zeros(4, 6, 2)]
+    with pytest.raises(ValueError, match=r"linear has 15 to 18 features, .*reduce='mean_tokens'"):
+        capture_activations({"linear": model}, batches, model)
+    assert capture_activations({"linear": model}, batches, model, REDUCTIONS["mean_tokens"])["linear"].shape == (8, 3)

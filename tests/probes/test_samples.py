@@ -1,7 +1,8 @@
 import pytest
 import torch
+from lightning_fabric.utilities.distributed import DistributedSamplerWrapper
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomSampler, TensorDataset
 from torch.utils.data.dataloader import default_collate
 
 from lightning_foresight.probes.samples import call_model, cut_batch, fixed_batches, split_batch
@@ -125,3 +126,11 @@ def test_a_mapping_reaches_the_model_by_name():
 def test_a_mapping_that_fits_nothing_is_refused_with_what_to_do():
     with pytest.raises(TypeError, match="keys image, depth, but Single.forward takes pixels. Override run_model"):
         call_model(Single(), {"image": 2.0, "depth": 1.0})
+
+
+def test_a_part_of_a_dataset_stays_that_part():
+    part = SubsetRandomSampler(range(15, 20))
+    for sampler in (part, DistributedSamplerWrapper(part, num_replicas=2, rank=0)):
+        loader = DataLoader(TensorDataset(INPUTS, TARGETS), batch_size=2, sampler=sampler)
+        drawn = torch.cat([inputs for inputs, _ in fixed_batches(loader, 100, seed=0)])
+        assert torch.equal(drawn, INPUTS[15:20])
