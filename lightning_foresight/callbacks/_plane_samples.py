@@ -62,8 +62,7 @@ class PlaneSamples(NamedTuple):
         if count < 2:
             fail(owner, "dataloader", f"{count} sample", "expected at least 2 samples; pass a loader that holds more.")
         labels = {
-            suffix: _check_labels(torch.cat([torch.as_tensor(piece) for piece in pieces]), count, owner)
-            for suffix, pieces in _collect(batches, targets, owner).items()
+            suffix: _check_labels(pieces, count, owner) for suffix, pieces in _collect(batches, targets, owner).items()
         }
         device = next((label.device for label in labels.values()), torch.device("cpu"))
         shuffle = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(device)
@@ -82,12 +81,22 @@ class PlaneSamples(NamedTuple):
 
 def _collect(batches: list[Any], targets: TargetRules, owner: str) -> dict[str, list[Any]]:
     if isinstance(targets, Mapping):
-        return {f"_{name}": [rule(batch) for batch in batches] for name, rule in targets.items()}
-    pieces = [targets(batch) if targets else split_batch(batch)[1] for batch in batches]
+        return {f"_{name}": _apply(rule, batches, owner) for name, rule in targets.items()}
+    pieces = _apply(targets, batches, owner) if targets else [split_batch(batch)[1] for batch in batches]
     if any(piece is None for piece in pieces):
         rank_zero_info(f"{owner}: the batches hold no targets, so I(T;Y) is not measured. Pass targets=function.")
         return {}
     return {"": pieces}
+
+
+def _apply(rule: TargetRule, batches: list[Any], owner: str) -> list[Any]:
+    try:
+        return [rule(batch) for batch in batches]
+    except Exception as error:
+        raise ValueError(
+            f"{owner}: the function for the targets failed on a batch, a {type(batches[0]).__name__} as the loader "
+            f"makes it ({type(error).__name__}: {error}). Expected integer labels, one a sample."
+        ) from error
 
 
 def _without_targets(inputs: Any) -> Any:
@@ -96,11 +105,18 @@ def _without_targets(inputs: Any) -> Any:
     return inputs
 
 
-def _check_labels(labels: Tensor, count: int, owner: str) -> Tensor:
+def _check_labels(pieces: list[Any], count: int, owner: str) -> Tensor:
+    try:
+        labels = torch.cat([torch.as_tensor(piece) for piece in pieces])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{owner}: the targets of a batch are a {type(pieces[0]).__name__} that makes no tensor of labels "
+            f"({error}); expected one integer label a sample."
+        ) from error
     if labels.is_floating_point() or labels.is_complex() or labels.shape != (count,):
         raise ValueError(
-            f"{owner}(targets): got {describe(labels)} for {count} samples; expected one integer label each. "
-            "Pass targets=function that turns a batch into labels, for instance lambda batch: batch[1].argmax(1)."
+            f"{owner}: the targets are {describe(labels)} for {count} samples; expected one integer label each. Pass a "
+            "function that turns a batch into labels, for instance lambda batch: batch[1].argmax(1)."
         )
     return labels
 

@@ -35,10 +35,13 @@ def run_samples(
     batches = fixed_batches(source, num_samples, seed=seed, owner=owner)
     # The hooks of a transfer may augment, at random, and do as a rule while `trainer.training`.
     with preserved_random_state(seed), _as_in_validation(trainer):
-        return [
-            trainer.precision_plugin.convert_input(trainer.strategy.batch_to_device(batch, pl_module.device))
-            for batch in batches
-        ]
+        return [_transferred(trainer, pl_module, batch) for batch in batches]
+
+
+def _transferred(trainer: Trainer, pl_module: LightningModule, batch: Any) -> Any:
+    """Put a batch on the device through the hooks of the model or the datamodule, in the order of Lightning's loops."""
+    batch = pl_module._on_before_batch_transfer(trainer.precision_plugin.convert_input(batch))  # no public name
+    return trainer.strategy.batch_to_device(batch, pl_module.device)
 
 
 _EXPECTED = "expected 'train', 'val', a DataLoader or tensors (inputs, targets)."

@@ -18,11 +18,13 @@ from lightning_foresight.callbacks._plane_samples import (
     PlaneSamples,
     TargetRule,
     TargetRules,
+    check_rows,
     default_layers,
     has_output,
     reached_layers,
 )
-from lightning_foresight.functional._checks import check_bool, check_choice, check_int, fail
+from lightning_foresight.callbacks._samples import check_source
+from lightning_foresight.functional._checks import check_bool, check_choice, check_int, describe, fail
 from lightning_foresight.functional._trace import first_tensor
 from lightning_foresight.functional.discrete_entropy import CORRECTIONS
 from lightning_foresight.functional.estimate import Estimate
@@ -103,9 +105,10 @@ class PIDCallback(ForesightCallback):
         seed: See :class:`ForesightCallback`.
 
     Raises:
-        TypeError: If a switch is neither True nor False.
+        TypeError: If a switch is neither True nor False, or ``dataloader`` holds no batches.
         ValueError: For an unknown measure, rule of sources, target, quantizer, correction or layer, sources that no
-            layer has, or fewer than two samples.
+            layer has, targets that are no labels, predictions of a model with one output, a layer whose first axis is
+            not that of the samples, or fewer than two samples.
 
     Example:
         >>> from lightning_foresight.callbacks import PIDCallback
@@ -158,16 +161,20 @@ class PIDCallback(ForesightCallback):
                 check_choice(self.name, "measure", one, _KEYS)
         if not isinstance(sources, str) or sources != "auto":
             check_sources(self.name, sources)
-        if not callable(target):
-            check_choice(self.name, "target", target, ("label", "prediction", "input"))
+        if not callable(target) and target not in ("label", "prediction", "input"):
+            expected = "expected one of 'label', 'prediction', 'input', or a function from a batch to integer labels."
+            fail(self.name, "target", target, expected)
         check_quantizer(self.name, quantizer, limits)
         check_choice(self.name, "correction", correction, CORRECTIONS)
         if correction != "none" and is_noisy(quantizer):
             fail(self.name, "correction", correction, "noisy bins hold probabilities, and a bias is that of counts.")
+        if is_noisy(quantizer) and any(isinstance(one, JointTable) for one in measures):
+            fail(self.name, "measure", measure, "noisy bins hold probabilities, and a metric counts samples.")
         check_bool(self.name, "null", null)
         check_int(self.name, "bootstrap", bootstrap, 0)
         if bootstrap == 1:
             fail(self.name, "bootstrap", bootstrap, "expected 0 for none, or at least 2 resamples to see a spread.")
+        check_source(self.name, dataloader)
         check_int(self.name, "num_samples", num_samples, 2)
         if not callable(reduce):
             check_choice(self.name, "reduce", reduce, REDUCTIONS)
@@ -197,6 +204,7 @@ class PIDCallback(ForesightCallback):
         )
         if rule is None and not self._samples.labels:
             fail(self.name, "target", self.target, "the batches hold no labels; pass target=function of the batch.")
+        outputs: list[Any] = []
         with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
             self._modules = reached_layers(
                 self._modules,
@@ -205,8 +213,14 @@ class PIDCallback(ForesightCallback):
                 self.name,
             )
             first = capture_activations(
-                self._modules, self._samples.batches[:1], lambda batch: self.run_model(pl_module, batch), self.reduce
+                self._modules,
+                self._samples.batches[:1],
+                lambda batch: outputs.append(self.run_model(pl_module, batch)),
+                self.reduce,
             )
+        check_rows(first, self._samples.batches[0], self.name)
+        if self.target == "prediction":
+            _largest(outputs[0])
         for layer, activation in first.items():
             self._plans_of(layer, activation.shape[1])
 
@@ -252,7 +266,7 @@ class PIDCallback(ForesightCallback):
 
     def _target(self, outputs: list[Tensor]) -> Tensor:
         if self.target == "prediction":
-            return torch.cat([_first(output).flatten(1).argmax(1) for output in outputs])
+            return torch.cat([_largest(output) for output in outputs])
         if self.target == "input":
             return torch.arange(len(self._samples.shuffle), device=self._samples.shuffle.device)
         return next(iter(self._samples.labels.values()))
@@ -291,8 +305,13 @@ class PIDCallback(ForesightCallback):
             )
 
 
-def _first(output: Any) -> Tensor:
+def _largest(output: Any) -> Tensor:
     tensor = first_tensor(output)
-    if tensor is None:
-        raise TypeError("PIDCallback(target='prediction'): the model returned no tensor; pass target=function instead.")
-    return tensor
+    if tensor is None or tensor.ndim < 2 or tensor.shape[1:].numel() < 2:
+        got = type(output).__name__ if tensor is None else describe(tensor)
+        raise ValueError(
+            f"PIDCallback(target='prediction'): the model returned {got}; expected one output for each class, the "
+            "largest of which is the prediction. Override run_model(self, pl_module, batch) to return such rows, for "
+            "instance torch.stack((-logit, logit), 1), or pass target=function of the batch."
+        )
+    return tensor.flatten(1).argmax(1)

@@ -158,7 +158,7 @@ def test_bad_arguments_are_refused_at_construction(make, message):
         ),
         (
             {"targets": lambda batch: torch.zeros(3, dtype=torch.long)},
-            r"got a tensor of shape \(18,\) and dtype int64 for 48 samples; expected one integer label each",
+            r"the targets are a tensor of shape \(18,\) and dtype int64 for 48 samples; expected one integer label",
         ),
     ],
 )
@@ -501,3 +501,27 @@ def test_both_informations_are_logged_with_the_ends_of_their_bands(settings, tmp
         assert lower <= value <= upper
         assert lower < upper
     assert "info_plane/net.2/I_TY_null_lower" not in scalars.Tags()["scalars"]
+
+
+class PreparedOnTheHost(TinyModel):
+    def on_before_batch_transfer(self, batch, dataloader_idx):
+        self.__dict__.setdefault("hooks", []).append("before")
+        return 3 * batch[0], batch[1]
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        self.__dict__.setdefault("hooks", []).append("after")
+        return batch[0] - 1, batch[1]
+
+
+def test_samples_pass_both_hooks_around_their_transfer_in_the_order_of_a_run():
+    seen = []
+
+    class Watching(InfoPlaneCallback):
+        def prepare(self, trainer, pl_module):
+            pl_module.hooks = []
+            super().prepare(trainer, pl_module)
+            assert pl_module.hooks == ["before", "after"] * len(self._samples.batches)
+            seen.append(self._samples.inputs())
+
+    fit(Watching(num_samples=NUM_SAMPLES), model=PreparedOnTheHost, max_epochs=1)
+    torch.testing.assert_close(seen[0], 3 * tiny_data()[1].dataset.tensors[0] - 1)

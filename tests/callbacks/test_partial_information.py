@@ -348,3 +348,71 @@ def test_sources_that_a_layer_does_not_have_are_refused_before_training(options,
 def test_batches_without_labels_are_refused_before_training():
     with pytest.raises(ValueError, match=r"PIDCallback\(target='label'\): the batches hold no labels"):
         fit(PIDCallback(dataloader=tiny_data()[1].dataset.tensors[0]), max_epochs=1)
+
+
+class StochasticModel(TinyModel):
+    """Rounds at random in evaluation, too, with the generator from which training draws."""
+
+    def __init__(self):
+        super().__init__()
+        self.net[2] = nn.Sequential(nn.Tanh(), QuantizeActivations(4, eval_mode="stochastic"))
+
+
+def test_quantised_layers_train_with_the_same_random_numbers_whether_they_are_watched_or_not():
+    watched, alone = (
+        fit(callback, model=StochasticModel, max_epochs=2).model.state_dict()
+        for callback in (PIDCallback(num_samples=NUM_SAMPLES), None)
+    )
+    generators = [state.pop("net.2.1._extra_state")["state"] for state in (watched, alone)]
+    assert torch.equal(*generators)
+    assert all(torch.equal(watched[key], alone[key]) for key in alone)
+
+
+class OneOutput(TinyModel):
+    def training_step(self, batch, batch_idx):
+        return nn.functional.binary_cross_entropy_with_logits(self(batch[0]).flatten(), (batch[1] > 0).float())
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+    def __init__(self, *shape):
+        super().__init__(classes=1)
+        self.net.append(nn.Flatten(*shape))
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,)])  # (n,) and (n, 1)
+def test_a_single_output_has_no_largest_and_is_refused_before_training(shape):
+    with pytest.raises(ValueError, match=r"target='prediction'\): the model returned a tensor .*each class"):
+        fit(
+            PIDCallback(target="prediction", num_samples=48, dataloader=tiny_data()[1].dataset.tensors),
+            model=OneOutput(*shape),
+            max_epochs=1,
+        )
+
+
+def test_a_layer_with_time_first_is_refused_before_training():
+    turned = PIDCallback(reduce=lambda activation: activation.T, num_samples=NUM_SAMPLES)
+    with pytest.raises(ValueError, match=r"PIDCallback\(reduce\): .*net.6 has 3 rows for 8 samples"):
+        fit(turned, max_epochs=1)
+
+
+def test_labels_that_are_none_are_refused_with_what_to_do():
+    for rule, message in [
+        (
+            lambda batch: batch[0],
+            r"the targets are a tensor of shape \(48, 6\) and dtype float32 for 48 samples",
+        ),
+        (lambda batch: batch["y"], r"the function for the targets failed on a batch, a (tuple|list).*TypeError"),
+        (lambda batch: "label", r"the targets of a batch are a str that makes no tensor of labels"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            fit(PIDCallback(target=rule, num_samples=NUM_SAMPLES), max_epochs=1)
+
+
+def test_loaders_and_measures_that_cannot_be_are_refused_at_construction():
+    with pytest.raises(TypeError, match=r"PIDCallback\(dataloader=None\): expected 'train', 'val', a DataLoader"):
+        PIDCallback(dataloader=None)
+    with pytest.raises(ValueError, match=r"PIDCallback\(target={}\): .*or a function from a batch to integer labels"):
+        PIDCallback(target={})
+    with pytest.raises(ValueError, match="noisy bins hold probabilities, and a metric counts samples"):
+        PIDCallback(measure=SxPID(), quantizer="noisy:8x0.1")
