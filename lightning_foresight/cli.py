@@ -6,7 +6,7 @@ import glob
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 
@@ -44,6 +44,12 @@ def _parser() -> ArgumentParser:
     return parser
 
 
+def _val_dataloader(data: Any) -> Any:
+    """Return the loader, or ``None`` where a datamodule has not written one: then Lightning's own method raises."""
+    written = type(data).val_dataloader.__qualname__ != "DataHooks.val_dataloader"
+    return data.val_dataloader() if written else None
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -69,7 +75,7 @@ def main(args: Sequence[str] | None = None) -> int:
         paths,
         chosen.callbacks,
         train_dataloader=chosen.data.train_dataloader(),
-        val_dataloader=chosen.data.val_dataloader(),
+        val_dataloader=_val_dataloader(chosen.data),
         output=chosen.output,
         device=chosen.device,
     )

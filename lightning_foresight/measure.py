@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,8 +42,8 @@ class _StandIn:
         return batch
 
     def batch_to_device(self, batch: Any, device: torch.device) -> Any:
-        """Move a batch as the model does."""
-        return self.model.transfer_batch_to_device(batch, device, 0)
+        """Move a batch as the model does in a run, the hook after that included."""
+        return self.model.on_after_batch_transfer(self.model.transfer_batch_to_device(batch, device, 0), 0)
 
     def forward_context(self) -> nullcontext[None]:
         """Return a context in which the model runs in its own precision."""
@@ -52,7 +52,7 @@ class _StandIn:
 
 def measure_checkpoints(
     model: LightningModule,
-    checkpoints: Iterable[str | Path],
+    checkpoints: str | Path | Iterable[str | Path],
     callbacks: ForesightCallback | Sequence[ForesightCallback],
     *,
     train_dataloader: Any = None,
@@ -67,7 +67,7 @@ def measure_checkpoints(
 
     Args:
         model: A model of the right shape; its weights are replaced by those of each checkpoint.
-        checkpoints: Files that Lightning has written.
+        checkpoints: Files that Lightning has written, or one.
         callbacks: What to measure: everything that looks at a model at rest. The gradient noise scale needs a run.
         train_dataloader: The loader that ``dataloader="train"`` means.
         val_dataloader: The loader that ``dataloader="val"`` means.
@@ -79,6 +79,7 @@ def measure_checkpoints(
         The checkpoints that were measured now.
 
     Raises:
+        TypeError: If a callback is none of this package.
         ValueError: If a callback cannot measure a model at rest, or two have the same prefix.
 
     Example:
@@ -86,15 +87,16 @@ def measure_checkpoints(
         >>> from lightning_foresight.measure import measure_checkpoints
         >>> measure_checkpoints(model, paths, EICallback(), train_dataloader=loader, output="ei.csv")  # doctest: +SKIP
     """
-    ours = [callbacks] if isinstance(callbacks, ForesightCallback) else list(callbacks)
+    ours = list(callbacks) if isinstance(callbacks, Sequence) else [callbacks]
     _check(ours)
     output = Path(output)
     model.to(device)
     trainer: Any = _StandIn(model, train_dataloader, val_dataloader)
     measured = []
     prepared: set[str] = set()
-    for path in map(Path, checkpoints):
-        missing = [callback for callback in ours if (str(path), callback.prefix) not in set(_present(output))]
+    for path in map(Path, [checkpoints] if isinstance(checkpoints, (str, Path)) else checkpoints):
+        present = _present(output)
+        missing = [callback for callback in ours if (path.resolve(), callback.prefix) not in present]
         if not missing:
             continue
         checkpoint = torch.load(path, map_location=device, weights_only=True)
@@ -149,6 +151,9 @@ def read_measurements(output: str | Path) -> History:
 
 
 def _check(callbacks: list[ForesightCallback]) -> None:
+    for callback in callbacks:
+        if not isinstance(callback, ForesightCallback):
+            fail("measure_checkpoints", "callbacks", callback, "expected callbacks of this package.", TypeError)
     prefixes = [callback.prefix for callback in callbacks]
     for callback in callbacks:
         if not callback.measures_at_rest:
@@ -181,12 +186,13 @@ def _epochs(checkpoint: dict[str, Any]) -> float:
     return float(checkpoint["epoch"] + bool(progress.get("is_last_batch")))
 
 
-def _present(output: Path) -> Iterator[tuple[str, str]]:
-    """Yield checkpoint and prefix of every value in the file."""
-    if output.exists():
-        with open(output, newline="") as file:
-            for line in csv.DictReader(file):
-                yield line["checkpoint"], line["key"].split("/", 1)[0]
+def _present(output: Path) -> set[tuple[Path, str]]:
+    """Return checkpoint and prefix of every value in the file, however the path was written."""
+    if not output.exists():
+        return set()
+    with open(output, newline="") as file:
+        found = {(line["checkpoint"], line["key"].split("/", 1)[0]) for line in csv.DictReader(file) if line["key"]}
+    return {(Path(checkpoint).resolve(), prefix) for checkpoint, prefix in found}
 
 
 def _append(output: Path, checkpoint: Path, rows: list[Row]) -> None:
@@ -196,7 +202,9 @@ def _append(output: Path, checkpoint: Path, rows: list[Row]) -> None:
     with FileLock(f"{output}.lock"):
         if not output.exists():
             writer.writerow(COLUMNS)
-        writer.writerows((checkpoint, *row) for row in rows)
+        present = _present(output)  # another job may have been faster
+        named = [(row, (Path(checkpoint).resolve(), row.key.split("/", 1)[0])) for row in rows]
+        writer.writerows((checkpoint, *row) for row, name in named if name not in present)
         # In one piece, so that a job that is killed leaves no half of a checkpoint.
         with open(output, "a", newline="") as file:
             file.write(text.getvalue())

@@ -51,3 +51,17 @@ def test_a_pattern_that_matches_nothing_is_named(tmp_path, capsys):
     arguments += ["--checkpoints", f'["{tmp_path}/*.ckpt"]', "--output", str(tmp_path / "x.csv")]
     assert main(arguments) == 1
     assert f"no file matches {tmp_path}/*.ckpt" in capsys.readouterr().err
+
+
+class OnlyTrainingData(pl.LightningDataModule):
+    def train_dataloader(self):
+        return tiny_data()[0]
+
+
+def test_without_validation_data_the_training_data_is_measured(tmp_path):
+    fit(LogCheckpoint(tmp_path / "checkpoints", epochs=(1,)), max_epochs=1)
+    arguments = ["measure", "--model", "tests.contract.cases.TinyModel", "--data", "tests.test_cli.OnlyTrainingData"]
+    arguments += ["--callbacks", '[{"class_path": "lightning_foresight.InfoPlaneCallback"}]']
+    arguments += ["--checkpoints", f'["{tmp_path}/checkpoints/*.ckpt"]', "--output", str(tmp_path / "x.csv")]
+    assert main(arguments) == 0
+    assert (tmp_path / "x.csv").exists()

@@ -111,3 +111,45 @@ def test_what_needs_a_run_is_refused(tmp_path):
         _measure([], GradientNoiseScaleCallback(), tmp_path / "x.csv")
     with pytest.raises(ValueError, match="give each callback a prefix of its own"):
         _measure([], [EICallback(), EICallback()], tmp_path / "x.csv")
+
+
+class HookedModel(TinyModel):
+    """Prepares batches in the hooks around their transfer."""
+
+    def on_before_batch_transfer(self, batch, dataloader_idx):
+        return batch[0] * 3 + 1, batch[1]
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return batch[0] - 2, batch[1]
+
+
+def test_batches_pass_the_hooks_of_the_model_as_in_a_run(tmp_path):
+    live, saver = _callbacks()[1], LogCheckpoint(tmp_path, epochs=(1,))
+    fit([saver, live], model=HookedModel, max_epochs=1)
+    train, val = tiny_data()
+    output = tmp_path / "later.csv"
+    measure_checkpoints(
+        HookedModel(), saver.saved, _callbacks()[1], train_dataloader=train, val_dataloader=val, output=output
+    )
+    later = {(row.epoch, row.key): row.value for row in read_measurements(output)}
+    assert later == pytest.approx({(row.epoch, row.key): row.value for row in live.history}, rel=1e-5, abs=1e-6)
+
+
+def test_a_checkpoint_is_the_same_by_whatever_path_and_one_needs_no_list(tmp_path, monkeypatch):
+    paths, _ = _run(tmp_path)
+    assert _measure(str(paths[0]), _callbacks()[0], tmp_path / "later.csv") == paths[:1]
+    monkeypatch.chdir(tmp_path)
+    assert _measure(paths[0].relative_to(tmp_path), _callbacks()[0], tmp_path / "later.csv") == []
+
+
+def test_of_two_jobs_that_measured_the_same_one_writes(tmp_path):
+    from lightning_foresight.history import Row
+
+    for _ in range(2):
+        _append(tmp_path / "shared.csv", tmp_path / "a.ckpt", [Row(0, 0.0, "a/i", 1.0, 1.0, 1.0, 0, "exact")])
+    assert len(_read(tmp_path / "shared.csv")) == 1
+
+
+def test_callbacks_of_others_are_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"measure_checkpoints\(callbacks=.*LogCheckpoint.*\): expected callbacks"):
+        _measure([], LogCheckpoint(tmp_path, epochs=(1,)), tmp_path / "x.csv")
