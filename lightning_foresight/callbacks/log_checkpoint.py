@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +27,8 @@ class LogCheckpoint(Callback):
     that was never interrupted. Measure them with :func:`~lightning_foresight.measure.measure_checkpoints`.
 
     Args:
-        dirpath: The folder for the checkpoints, ``epoch=<epochs completed>.ckpt``.
+        dirpath: The folder for the checkpoints, ``epoch=<epochs completed>.ckpt``; ``-step=<steps>`` is added within
+            epochs of unknown length, and moments there are those of the end of the epoch.
         schedule: Save when ``schedule(count)`` says so: :class:`~lightning_foresight.LogSchedule`, ``Every``, any
             function of the number of completed epochs (of steps, if its ``unit`` is ``"steps"``).
         epochs: Or the moments themselves, fractions of an epoch among them: ``(0.1, 0.5, 1, 10)``.
@@ -123,7 +125,7 @@ class LogCheckpoint(Callback):
             return
         self._last_global_step = trainer.global_step
         now = completed_epochs(trainer, "step")
-        if now == int(now) and now > trainer.current_epoch:
+        if trainer.is_last_batch or (now == int(now) and now > trainer.current_epoch):
             return  # the end of an epoch has a hook of its own, after validation
         if self.schedule is not None:
             due = schedule_unit(self.schedule) == "steps" and self.schedule(trainer.global_step)
@@ -140,14 +142,21 @@ class LogCheckpoint(Callback):
             by_steps = schedule_unit(self.schedule) == "steps"
             due = self.schedule(trainer.global_step if by_steps else epoch)
         else:
-            tail = 1 / max(1, trainer.num_training_batches) * trainer.accumulate_grad_batches
+            # Within an epoch of unknown length nothing was due: its moments are made up for at its end.
+            known = math.isfinite(trainer.num_training_batches)
+            tail = 1 / max(1, trainer.num_training_batches) * trainer.accumulate_grad_batches if known else 1
             due = any(epoch - tail < moment <= epoch for moment in self.epochs)
         if due:
             self._save(trainer, float(epoch))
 
     def _save(self, trainer: Trainer, epoch: float) -> None:
         self._epoch, self._step = epoch, trainer.global_step
-        path = self.dirpath / f"epoch={epoch:012.5f}.ckpt"
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        # Within an epoch of unknown length all steps have the same number of completed epochs.
+        unknown = epoch == trainer.current_epoch and trainer.global_step > 0
+        step = f"-step={trainer.global_step}" if unknown else ""
+        path = self.dirpath / f"epoch={epoch:012.5f}{step}.ckpt"
         trainer.save_checkpoint(path)
         self.saved.append(path)
 

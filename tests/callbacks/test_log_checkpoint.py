@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_foresight import LogCheckpoint, LogSchedule
 from lightning_foresight.schedule import Every
-from tests.contract.cases import assert_same_run, fit
+from tests.contract.cases import TinyModel, assert_same_run, fit, tiny_data
 
 
 def _epochs(callback: LogCheckpoint) -> list[float]:
@@ -46,8 +48,6 @@ def test_saving_leaves_the_run_alone(tmp_path):
 
 def test_weights_of_the_start_are_those_of_the_untrained_network(tmp_path):
     torch.manual_seed(0)
-    from tests.contract.cases import TinyModel
-
     untrained = TinyModel().state_dict()
     callback = LogCheckpoint(tmp_path, epochs=(1,))
     fit(callback, max_epochs=1)
@@ -77,3 +77,40 @@ def test_mistaken_types_are_named(tmp_path):
         LogCheckpoint(5, epochs=(1,))
     with pytest.raises(TypeError, match=r"LogCheckpoint\(start='no'\): expected True or False"):
         LogCheckpoint(tmp_path, epochs=(1,), start="no")
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(tiny_data()[1].dataset)
+
+
+def test_epochs_of_unknown_length_are_saved_at_their_end_and_steps_by_number(tmp_path):
+    loader = DataLoader(Stream(), batch_size=8)  # 6 steps
+    for folder, arguments, names in [
+        ("epochs", {"epochs": (0.5, 1, 2)}, ["000000.00000", "000001.00000", "000002.00000"]),
+        (
+            "steps",
+            {"schedule": Every(4, "steps")},
+            ["000000.00000", "000000.00000-step=4", "000001.00000-step=8", "000002.00000"],
+        ),
+    ]:
+        callback = LogCheckpoint(tmp_path / folder, **arguments)
+        trainer = pl.Trainer(
+            max_epochs=2,
+            callbacks=[callback],
+            accelerator="cpu",
+            logger=False,
+            enable_progress_bar=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(TinyModel(), loader)
+        assert [path.stem.removeprefix("epoch=") for path in callback.saved] == names
+        assert len(set(callback.saved)) == len(callback.saved)
+
+
+def test_a_trial_run_saves_nothing(tmp_path):
+    callback = LogCheckpoint(tmp_path, epochs=(1,))
+    fit(callback, fast_dev_run=True)
+    assert callback.saved == []
+    assert not list(tmp_path.iterdir())
