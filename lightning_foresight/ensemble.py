@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from lightning_utilities.core.rank_zero import rank_zero_info
@@ -58,7 +59,8 @@ class SeedEnsemble:
         histories: By seed, one history of all callbacks.
 
     Raises:
-        ValueError: If there is no seed, or one is there twice.
+        TypeError: If ``run`` is no function, or returns something else than callbacks and histories.
+        ValueError: If there is no seed, one is there twice, or one is no integer.
 
     Example:
         >>> import torch
@@ -73,9 +75,13 @@ class SeedEnsemble:
     """
 
     def __init__(self, run: Run, seeds: Sequence[int]) -> None:
-        self.seeds = list(seeds)
+        if not callable(run):
+            fail("SeedEnsemble", "run", run, "expected a function from a seed to callbacks.", TypeError)
+        self.seeds = list(seeds) if isinstance(seeds, Iterable) else []
+        if not all(isinstance(seed, Integral) and not isinstance(seed, bool) for seed in self.seeds):  # numpy's, too
+            fail("SeedEnsemble", "seeds", seeds, "expected integers.")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            fail("SeedEnsemble", "seeds", seeds, "expected distinct seeds, at least one.")
+            fail("SeedEnsemble", "seeds", seeds, "expected distinct seeds, at least one, such as range(5).")
         self.run = run
         self.histories: dict[int, list[Row]] = {}
 
@@ -87,8 +93,7 @@ class SeedEnsemble:
             rank_zero_info(f"SeedEnsemble: seed {seed}, {len(self.histories)} of {len(self.seeds)} runs done")
             with preserved_random_state(seed):
                 np.random.seed(seed % 2**32)  # noqa: NPY002
-                results = list(self.run(seed))
-            histories = [result if isinstance(result, History) else result.history for result in results]
+                histories = _histories(self.run(seed))
             self.histories[seed] = [row for history in histories for row in history]
         return self
 
@@ -102,7 +107,7 @@ class SeedEnsemble:
             quantiles: The lower and the upper one.
         """
         check_choice("SeedEnsemble.summary", "center", center, ("median", "mean"))
-        if not 0 <= quantiles[0] < quantiles[1] <= 1:
+        if not _are_quantiles(quantiles):
             fail("SeedEnsemble.summary", "quantiles", quantiles, "expected 0 <= lower < upper <= 1.")
         if not self.histories:
             raise ValueError("SeedEnsemble.summary(): nothing was run yet; call fit() first.")
@@ -159,3 +164,17 @@ class SeedEnsemble:
             writer = csv.writer(file)
             writer.writerow(("seed", *Row._fields))
             writer.writerows((seed, *row) for seed, rows in self.histories.items() for row in rows)
+
+
+def _histories(results: Any) -> list[History]:
+    results = list(results) if isinstance(results, Iterable) and not isinstance(results, History) else [results]
+    histories = [getattr(result, "history", result) for result in results]
+    for result, history in zip(results, histories, strict=True):
+        if not isinstance(history, History):
+            expected = "expected callbacks of this package or their histories: end the function with return [callback]."
+            fail("SeedEnsemble", "run", f"a function that returned {type(result).__name__}", expected, TypeError)
+    return histories
+
+
+def _are_quantiles(quantiles: Any) -> bool:
+    return isinstance(quantiles, Sequence) and len(quantiles) == 2 and 0 <= quantiles[0] < quantiles[1] <= 1

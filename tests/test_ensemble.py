@@ -75,3 +75,27 @@ def test_mistakes_are_named():
         ensemble.plot("b")
     with pytest.raises(ValueError, match="expected 0 <= lower < upper <= 1"):
         ensemble.summary(quantiles=(0.9, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("run", "seeds", "message"),
+    [
+        (5, (0,), r"SeedEnsemble\(run=5\): expected a function from a seed to callbacks"),
+        (lambda seed: None, (0,), r"function that returned NoneType.*: expected callbacks .* return \[callback\]"),
+        (lambda seed: [5], (0,), "function that returned int"),
+    ],
+)
+def test_functions_that_return_no_callbacks_are_named(run, seeds, message):
+    with pytest.raises(TypeError, match=message):
+        SeedEnsemble(run, seeds).fit()
+
+
+def test_a_single_callback_needs_no_list_and_other_mistakes_are_named():
+    history = _draws(0)[0]
+    assert SeedEnsemble(lambda seed: history, np.arange(1)).fit().summary()
+    for seeds, message in ((5, "such as range"), ((1, "a"), "expected integers"), ((0.5,), "expected integers")):
+        with pytest.raises(ValueError, match=message):
+            SeedEnsemble(_draws, seeds)
+    for quantiles in (0.9, (0.1, 0.5, 0.9)):
+        with pytest.raises(ValueError, match="expected 0 <= lower < upper <= 1"):
+            SeedEnsemble(_draws, (0,)).fit().summary(quantiles=quantiles)
