@@ -47,3 +47,9 @@ def as_labels(owner: str, argument: str, labels: Tensor, num_samples: int) -> tu
         return labels - low if low else labels, high - low + 1
     distinct, labels = torch.unique(labels, return_inverse=True)
     return labels, distinct.shape[0]
+
+
+def root_mean_square(rows: Tensor) -> Tensor:
+    """Return the size of the entries of all rows; large ones, as of a diverging layer, do not overflow."""
+    peak = rows.abs().max()
+    return peak * (rows / torch.where(peak > 0, peak, torch.ones_like(peak))).square().mean().sqrt()

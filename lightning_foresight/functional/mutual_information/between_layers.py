@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_foresight.functional._checks import check_base, check_same_length
 from lightning_foresight.functional.estimate import Estimate, make_estimate
-from lightning_foresight.functional.mutual_information._arguments import as_rows
+from lightning_foresight.functional.mutual_information._arguments import as_rows, root_mean_square
 from lightning_foresight.functional.mutual_information._distances import row_blocks
 from lightning_foresight.functional.mutual_information.registry import find_estimator, mutual_information
 
@@ -115,7 +115,7 @@ def _in_units_of_the_noise(rows: Tensor, noise_std: float | None, relative_noise
     rows = rows - rows.mean(0)
     if noise_std is not None:
         return rows / noise_std
-    size = rows.square().mean().sqrt()
+    size = root_mean_square(rows)
     return rows / (relative_noise * torch.where(size > 0, size, torch.ones_like(size)))
 
 

@@ -21,7 +21,7 @@ def check_kde(noise_variance: float | str = 1e-3, bound: str = "upper") -> None:
     check_choice(_OWNER, "bound", bound, ("upper", "lower"))
     if noise_variance == "fitted":
         return
-    if isinstance(noise_variance, str) or not 0 < noise_variance < math.inf:
+    if not isinstance(noise_variance, (int, float, Tensor)) or not 0 < noise_variance < math.inf:
         fail(
             _OWNER,
             "noise_variance",

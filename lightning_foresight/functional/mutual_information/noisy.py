@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_foresight.functional._checks import check_base, check_int, fail
 from lightning_foresight.functional.estimate import Estimate, make_estimate
-from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
+from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows, root_mean_square
 from lightning_foresight.functional.mutual_information._distances import row_blocks
 
 _OWNER = "noisy"
@@ -20,7 +20,7 @@ def check_noisy(
 ) -> None:
     """Check the options of ``"noisy"`` without data."""
     for name, value in (("noise_std", noise_std), ("relative_noise", relative_noise)):
-        if value is not None and not 0 < value < math.inf:
+        if value is not None and not (isinstance(value, (int, float, Tensor)) and 0 < value < math.inf):
             fail(_OWNER, name, value, "expected a positive number, the standard deviation of the noise.")
     check_int(_OWNER, "num_draws", num_draws, 1)
     check_int(_OWNER, "seed", seed, 0)
@@ -85,7 +85,7 @@ def noisy_information(
         labels, num_labels = as_labels(_OWNER, "labels", labels, n)
         labels = labels.to(rows.device)
     rows = rows - rows.mean(0)
-    std = relative_noise * rows.square().mean().sqrt() if noise_std is None else noise_std
+    std = relative_noise * root_mean_square(rows) if noise_std is None else noise_std
     if noise_std is None and not bool(std > 0):
         std = 1.0  # a constant layer: any noise gives 0
     rows = rows / std

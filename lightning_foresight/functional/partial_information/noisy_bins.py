@@ -82,9 +82,9 @@ def noisy_table(
     check_finite(owner, "activations", activations)
     check_same_length(owner, "activations", activations, "target", target)
     check_int(owner, "num_bins", num_bins, 1)
-    if not 0 < noise_std < math.inf:
+    if not isinstance(noise_std, (int, float)) or not 0 < noise_std < math.inf:
         fail(owner, "noise_std", noise_std, "expected a number above 0.")
-    if not 0 < keep <= 1:
+    if not isinstance(keep, (int, float)) or not 0 < keep <= 1:
         fail(owner, "keep", keep, "expected a probability above 0, at most 1.")
     x = activations.to(float_dtype(activations.device))
     low, high = _range_of(x) if limits is None else check_range(owner, "limits", limits)

@@ -152,6 +152,7 @@ def test_bounds_are_ordered_and_unmoved_by_shifts_and_rotations(seed: int, shift
     ("options", "message"),
     [
         ({"noise_variance": 0.0}, r"kde\(noise_variance=0.0\): expected a positive number"),
+        ({"noise_variance": None}, r"kde\(noise_variance=None\): expected a positive number, .* or 'fitted'"),
         ({"noise_variance": "best"}, r"kde\(noise_variance='best'\): expected a positive number, .* or 'fitted'"),
         ({"bound": "middle"}, r"kde\(bound='middle'\): expected one of 'upper', 'lower'"),
     ],

@@ -5,7 +5,12 @@ import math
 import pytest
 import torch
 
-from lightning_foresight.functional import input_information, label_information, plane_information
+from lightning_foresight.functional import (
+    input_information,
+    label_information,
+    layer_pair_information,
+    plane_information,
+)
 from tests.reference.information import TishbyPlane
 
 
@@ -71,6 +76,19 @@ def test_bad_options_are_named_with_what_would_do() -> None:
     rows = torch.randn(10, 2)
     with pytest.raises(ValueError, match=r"noisy\(noise_std=-1\): expected a positive number"):
         input_information(rows, estimator="noisy", noise_std=-1)
+    with pytest.raises(ValueError, match=r"noisy\(noise_std='fitted'\): expected a positive number"):
+        input_information(rows, estimator="noisy", noise_std="fitted")
     with pytest.raises(ValueError, match=r"noisy\(num_draws=0\): expected an integer of at least 1"):
         label_information(rows, torch.arange(10) % 2, estimator="noisy", num_draws=0)
     assert math.isfinite(input_information(rows, estimator="noisy").value.item())
+
+
+def test_a_diverging_layer_is_measured_as_long_as_it_is_finite() -> None:
+    rows = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(64) % 2
+    small, large = (
+        (*plane_information(scale * rows, labels, estimator="noisy"), layer_pair_information(scale * rows, rows))
+        for scale in (1, 1e25)  # whose square is beyond float32
+    )
+    for one, other in zip(small, large, strict=True):
+        assert one.value.item() == pytest.approx(other.value.item(), abs=1e-4)

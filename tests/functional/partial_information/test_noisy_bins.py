@@ -69,6 +69,7 @@ def test_memory_is_taken_in_chunks_of_samples(monkeypatch: pytest.MonkeyPatch) -
     ("options", "error", "message"),
     [
         ({"noise_std": 0.0}, ValueError, r"noisy_table\(noise_std=0.0\): expected a number above 0"),
+        ({"noise_std": None}, ValueError, r"noisy_table\(noise_std=None\): expected a number above 0"),
         ({"noise_std": math.nan}, ValueError, r"noisy_table\(noise_std=nan\)"),
         ({"num_bins": 0}, ValueError, r"noisy_table\(num_bins=0\): expected an integer of at least 1"),
         ({"keep": 0}, ValueError, r"noisy_table\(keep=0\): expected a probability"),
