@@ -25,6 +25,7 @@ from lightning_foresight.functional._trace import LayerCall, first_tensor
 from lightning_foresight.functional.effective_information.affine import some_outputs
 from lightning_foresight.functional.effective_information.causal import has_exact_method
 from lightning_foresight.functional.effective_information.operators import has_rule
+from lightning_foresight.functional.effective_information.totals import network_total
 from lightning_foresight.probes.isolation import undisturbed
 from lightning_foresight.probes.layers import LayerSpec, named_layers, select_layers
 from lightning_foresight.probes.perturbation import PerturbedLayer, perturbable, perturbation_plan
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
 
 MEASURES = ("weights", "parts", "sensitivity", "vector")
+TOTALS = ("parts", "sensitivity", "degeneracy", "phi")
 
 
 class EICallback(ForesightCallback):
@@ -52,6 +54,7 @@ class EICallback(ForesightCallback):
         - ``ei/<layer>/parts``: :math:`EI_{parts} = \sum_{ij} I(x_i; y_j)`.
         - ``ei/<layer>/sensitivity``: the same with one input perturbed at a time, the others at 0.
         - ``ei/<layer>/degeneracy``: sensitivity minus parts, when both are measured.
+        - ``ei/total_parts``, ``ei/total_sensitivity``, ``ei/total_degeneracy``, ``ei/total_phi``: the sums over layers.
         - ``ei/<layer>/vector``: :math:`I(X; Y)` of whole input and output vectors, and ``ei/<layer>/phi``, vector minus
           parts.
         - figures ``ei/causal_plane`` and ``ei/weights``.
@@ -205,6 +208,11 @@ class EICallback(ForesightCallback):
             measured[tuple(f"{name}/weights" for name in layers)] = make_estimate(each, kind="exact")
         for planned in self._plan:
             measured.update(self._perturb(planned))
+        for kind in TOTALS if len(self._plan) > 1 else ():
+            found = [measured.get(f"{planned.name}/{kind}") for planned in self._plan]
+            estimates = [estimate for estimate in found if isinstance(estimate, Estimate)]
+            if len(estimates) == len(found):
+                measured[f"total_{kind}"] = network_total(estimates)
         return measured
 
     def bands(self) -> Sequence[str]:
@@ -221,6 +229,8 @@ class EICallback(ForesightCallback):
                 bands += [f"{layer.name}/{kind}" for kind in kinds]
             if "vector" in self.measures:
                 bands += [f"{layer.name}/{kind}" for kind in ("vector", *(["phi"] if "parts" in self.measures else []))]
+        if len(self._plan) > 1:
+            bands += [f"total_{kind}" for kind in TOTALS if any(key.endswith(f"/{kind}") for key in bands)]
         return bands
 
     def figures(self) -> Mapping[str, Figure]:

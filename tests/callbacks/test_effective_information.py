@@ -32,6 +32,9 @@ def test_values_are_those_of_the_functions_on_the_final_weights():
     assert last["ei/net.4/parts"] == pytest.approx(float(parts), rel=1e-6)
     assert last["ei/net.4/sensitivity"] == pytest.approx(float(alone), rel=1e-6)
     assert last["ei/net.4/degeneracy"] == pytest.approx(float(alone - parts), rel=1e-5)
+    layers = [value for key, value in last.items() if key.endswith("/parts")]
+    assert len(layers) == 3
+    assert last["ei/total_parts"] == pytest.approx(sum(layers), rel=1e-5)
 
 
 def test_only_the_measures_asked_for_are_logged():
@@ -41,7 +44,7 @@ def test_only_the_measures_asked_for_are_logged():
     assert kinds == {"weights"}
     callback = EICallback(measures=["sensitivity"], in_bins=4, out_bins=4)
     fit(callback, max_epochs=1)
-    assert all(key.endswith("/sensitivity") for key in callback.history.keys())  # noqa: SIM118
+    assert all(key.endswith(("/sensitivity", "/total_sensitivity")) for key in callback.history.keys())  # noqa: SIM118
 
 
 def test_large_layers_are_measured_on_a_choice_of_outputs_with_an_interval():
@@ -215,7 +218,8 @@ def test_any_module_is_measured_if_it_is_named():
     fit(callback, model=model, max_epochs=1)
     last = callback.history.last()
     measures = {"parts", "sensitivity", "degeneracy"}
-    assert set(last) == {f"ei/{name}/{kind}" for name in ("net.4.0", f"net.{number}") for kind in measures}
+    totals = {f"ei/total_{kind}" for kind in measures}
+    assert set(last) == totals | {f"ei/{name}/{kind}" for name in ("net.4.0", f"net.{number}") for kind in measures}
     assert last["ei/net.4.0/parts"].kind == "estimate"
 
 
