@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -13,11 +13,12 @@ from lightning_foresight.callbacks._noise_methods import Averaging
 from lightning_foresight.callbacks._noise_recorder import NoiseRecorder
 from lightning_foresight.callbacks._noise_stream import BANDS
 from lightning_foresight.callbacks._progress import completed_steps
+from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.functional.gradient_noise import BatchSizeSuggestion, NoiseScale, suggest_batch_size
 from lightning_foresight.probes.gradient_groups import select_parameters
 from lightning_foresight.probes.gradient_rerun import TrainingLoss
-from lightning_foresight.probes.noise_scale import probe_noise_scale
+from lightning_foresight.probes.noise_scale import check_loader, probe_noise_scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,6 +32,7 @@ class NoiseReport(ForesightCallback):
     hessian: bool | int
     _recorder: NoiseRecorder
     _curvature: CurvatureRecord
+    _count: Callable[[Any], int]  # examples of a batch
     _num_due: int  # observations asked for so far
 
     def should_measure(self, trainer: Trainer, pl_module: LightningModule) -> bool:
@@ -68,6 +70,9 @@ class NoiseReport(ForesightCallback):
         last = self.history.last()
         scale, size = (last.get(self.key(f"{name}{suffix}")) for name in ("b_simple", "batch_size"))
         if scale is None or size is None:
+            several = sum(key.startswith(self.key("b_simple/optimizer_")) and key.count("/") == 2 for key in last)
+            if several:
+                fail(self.name, "suggest_batch_size: optimizer", optimizer, f"expected 0 to {several - 1}.")
             raise ValueError(f"{self.name}.suggest_batch_size(): nothing has been measured yet; train first.")
         return suggest_batch_size(scale.value, scale.lower, scale.upper, size.value)
 
@@ -89,15 +94,18 @@ class NoiseReport(ForesightCallback):
             :class:`~lightning_foresight.functional.NoiseScale`.
 
         Raises:
-            ValueError: As :func:`~lightning_foresight.probes.probe_noise_scale`.
+            ValueError: As :func:`~lightning_foresight.probes.probe_noise_scale`, or if the model optimizes manually.
+            TypeError: If ``dataloader`` is a dataset, which holds examples, or nothing that can be iterated over.
         """
+        check_loader(f"{self.name}.probe", "dataloader", dataloader)
         parameters = select_parameters(pl_module, self.layers, owner=self.name)
         loss = TrainingLoss(pl_module, list(parameters.values()))
         batches = ((_as_in_training(pl_module, batch), None) for batch in dataloader)
         level = self.averaging.level
         return probe_noise_scale(
-            loss, lambda value, _: value, batches, rtol=rtol, max_batches=max_batches, level=level, seed=self.seed
-        )
+            loss, lambda value, _: value, batches,
+            rtol=rtol, max_batches=max_batches, level=level, seed=self.seed, batch_size=self._count,
+        )  # fmt: skip
 
     def bands(self) -> Sequence[str]:
         """Return the keys that have an interval."""

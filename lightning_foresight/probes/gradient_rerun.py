@@ -24,7 +24,7 @@ class TrainingLoss(nn.Module):
         batch_idx: Passed on to ``training_step``.
 
     Raises:
-        ValueError: If ``training_step`` takes an iterator instead of a batch.
+        ValueError: If ``training_step`` takes an iterator instead of a batch, or optimizes by itself.
 
     Example:
         >>> import pytorch_lightning as pl
@@ -51,6 +51,11 @@ class TrainingLoss(nn.Module):
             raise ValueError(
                 f"{type(pl_module).__name__}.training_step(dataloader_iter) fetches its batches itself; expected "
                 "training_step(batch, batch_idx). It cannot be run on a batch of our choice."
+            )
+        if not getattr(pl_module, "automatic_optimization", True):
+            raise ValueError(
+                f"{type(pl_module).__name__} optimizes manually: its training_step would step the run's optimizers. "
+                "Use probe_noise_scale(model, loss_fn, batches), which takes the loss as a function."
             )
         self._takes_index = len(names) > 1
         self._wanted = {id(parameter) for parameter in parameters}

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.data import Dataset, IterableDataset
 
 from lightning_foresight.functional._checks import check_int, fail
 from lightning_foresight.functional._memory import chunks
@@ -29,6 +30,7 @@ def probe_noise_scale(
     level: float = 0.95,
     preconditioner: Sequence[Tensor | None] | None = None,
     seed: int | None = 0,
+    batch_size: Callable[[Any], int] = batch_length,
 ) -> NoiseScale:
     r"""Measure the noise scale of a model as it is, from several batches at the same weights.
 
@@ -47,8 +49,7 @@ def probe_noise_scale(
     Args:
         model: Called as ``model(inputs)``; its parameters that require gradients are measured.
         loss_fn: ``loss_fn(outputs, targets)``, a mean over the examples of a batch.
-        batches: Pairs ``(inputs, targets)`` in random order, at least 3, on the model's device; a DataLoader, say. The
-            number of examples of a batch is the length of the first tensor in ``inputs``.
+        batches: Pairs ``(inputs, targets)`` in random order, at least 3, on the model's device; a DataLoader, say.
         rtol: Stop when the standard error of ``b_simple`` is at most this share of it, and its interval is bounded.
         max_batches: Stop after so many in any case.
         num_folds: Sums of gradients to keep, each of the size of the parameters; the errors come from leaving them out
@@ -58,6 +59,7 @@ def probe_noise_scale(
             :func:`~lightning_foresight.functional.adam_preconditioner` for the parameters that require gradients.
         seed: Seeds torch's random draws inside, such as a loader's order; ``None`` goes on from the present state,
             which is restored in any case.
+        batch_size: Counts the examples of ``inputs``; by default the length of the first tensor in them.
 
     Returns:
         :class:`~lightning_foresight.functional.NoiseScale`; ``num_samples`` says how many batches it took. If that is
@@ -65,6 +67,7 @@ def probe_noise_scale(
 
     Raises:
         ValueError: If an argument is out of range, there are fewer than 3 batches, or a gradient is not finite.
+        TypeError: If ``batches`` is a dataset, which holds examples, or nothing that can be iterated over.
 
     References:
         McCandlish et al. (2018), An empirical model of large-batch training, arXiv 1812.06162; Hoeffding (1948), A
@@ -85,8 +88,9 @@ def probe_noise_scale(
         True
     """
     owner = "probe_noise_scale"
-    if not rtol > 0:
+    if not isinstance(rtol, (int, float)) or not rtol > 0:
         fail(owner, "rtol", rtol, "expected a positive relative error, such as 0.1.")
+    check_loader(owner, "batches", batches)
     check_int(owner, "max_batches", max_batches, 3)
     check_int(owner, "num_folds", num_folds, 3)
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -101,12 +105,17 @@ def probe_noise_scale(
         leaves = {name: parameter.detach().requires_grad_() for name, parameter in named.items()}
         for batch in batches:
             inputs, targets = _pair(owner, batch)
+            size = batch_size(inputs)
+            if not size:
+                raise ValueError(
+                    f"{owner}(batches): got inputs without a tensor of examples; expected at least one example."
+                )
             loss = loss_fn(functional_call(model, {**leaves, **buffers}, (inputs,)), targets)
             wanted = leaves if roots is None else {name: leaves[name] for name in roots}
             gradients = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True, materialize_grads=True)
             if roots is not None:
                 gradients = tuple(g * root.to(g.dtype) for g, root in zip(gradients, roots.values(), strict=True))
-            folds.add(gradients, batch_length(inputs))
+            folds.add(gradients, size)
             if folds.total == max_batches:
                 break
             if folds.total % num_folds == 0:
@@ -115,6 +124,14 @@ def probe_noise_scale(
                 if bool(bounded & (b.std_error <= rtol * b.value)):
                     return scale
     return folds.noise_scale(owner, level)
+
+
+def check_loader(owner: str, argument: str, source: Any) -> None:
+    """Require something that batches come from: the items of a dataset are single examples."""
+    if isinstance(source, Dataset) and not isinstance(source, IterableDataset):
+        fail(owner, argument, source, "expected batches. Wrap the dataset: DataLoader(dataset, 32).", TypeError)
+    if not isinstance(source, Iterable):
+        fail(owner, argument, source, "expected a DataLoader, or another iterable of batches.", TypeError)
 
 
 class _Folds:
@@ -169,6 +186,4 @@ def _pair(owner: str, batch: Any) -> tuple[Any, Any]:
             f"{owner}(batches): got a batch of type {type(batch).__name__}; expected pairs (inputs, targets). Make "
             "pairs of what your loader yields: ((batch, None) for batch in loader) passes all of it to the model."
         )
-    if not batch_length(batch[0]):
-        raise ValueError(f"{owner}(batches): got inputs without a tensor of examples; expected at least one example.")
     return batch[0], batch[1]

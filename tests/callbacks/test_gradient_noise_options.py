@@ -218,6 +218,39 @@ def test_a_probe_gives_the_step_what_the_hooks_of_a_transfer_make_of_a_batch():
     assert scale.b_simple.num_samples == 16
 
 
+def test_a_probe_counts_examples_as_the_callback_is_told_to():
+    callback = GradientNoiseScaleCallback(batch_size=lambda batch: 2 * len(batch[0]))
+    half, plain = (one.probe(fresh(Observed), loader(samples=128)) for one in (callback, GradientNoiseScaleCallback()))
+    assert half.trace_sigma.value == pytest.approx(2 * float(plain.trace_sigma.value), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (loader().dataset, r"probe\(dataloader=.*expected batches\. Wrap the dataset: DataLoader\(dataset, 32\)"),
+        (None, r"probe\(dataloader=None\): expected a DataLoader, or another iterable of batches"),
+    ],
+)
+def test_a_probe_of_no_batches_is_refused(source, text):
+    with pytest.raises(TypeError, match=text):
+        GradientNoiseScaleCallback().probe(fresh(Observed), source)
+
+
+def test_a_probe_of_a_model_that_steps_by_itself_is_refused():
+    model = fresh(GAN)
+    fit(model, [])
+    with pytest.raises(ValueError, match=r"GAN optimizes manually.*Use probe_noise_scale"):
+        GradientNoiseScaleCallback().probe(model, loader())
+
+
+def test_a_suggestion_for_several_optimizers_asks_which():
+    callback = GradientNoiseScaleCallback(every_n_steps=1)
+    fit(fresh(GAN), callback)
+    with pytest.raises(ValueError, match=r"suggest_batch_size: optimizer=None\): expected 0 to 1"):
+        callback.suggest_batch_size()
+    assert callback.suggest_batch_size(1).reason
+
+
 def said_by(callback, model, **settings):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
