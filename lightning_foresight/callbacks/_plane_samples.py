@@ -14,7 +14,7 @@ from lightning_foresight.callbacks._samples import run_samples
 from lightning_foresight.functional._checks import describe, fail
 from lightning_foresight.functional._trace import first_tensor
 from lightning_foresight.functional.entropy import entropy
-from lightning_foresight.probes.samples import TARGET_KEYS, batch_length, split_batch
+from lightning_foresight.probes.samples import TARGET_KEYS, batch_length, cut_batch, split_batch
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -175,6 +175,20 @@ def check_rows(captured: Mapping[str, Tensor], batch: Any, owner: str) -> None:
             "samples; expected one row each. If its first axis is not that of the samples, pass a function, for "
             "instance reduce=lambda activation: activation.transpose(0, 1).flatten(1), or leave it out of layers=."
         )
+
+
+def check_first_axis(capture: Callable[[Any], Mapping[str, Tensor]], batch: Any, owner: str) -> None:
+    """Require the same of the batch without its last sample: as many time steps as samples would not show otherwise.
+
+    Raises:
+        ValueError: As :func:`check_rows`.
+    """
+    shorter = cut_batch(batch, max(1, batch_length(split_batch(batch)[0]) - 1))
+    try:
+        captured = capture(shorter)
+    except Exception:  # it holds tensors that belong to no sample, and cannot be cut
+        return
+    check_rows(captured, shorter, owner)
 
 
 def has_output(name: str, module: nn.Module) -> bool:

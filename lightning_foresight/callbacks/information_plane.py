@@ -15,6 +15,7 @@ from lightning_foresight.callbacks._plane_critics import CriticStore
 from lightning_foresight.callbacks._plane_samples import (
     PlaneSamples,
     TargetRules,
+    check_first_axis,
     check_rows,
     default_layers,
     has_output,
@@ -180,6 +181,7 @@ class InfoPlaneCallback(ForesightCallback):
                 self.name,
             )
             check_rows(self._capture(pl_module, self._samples.batches[:1]), self._samples.batches[0], self.name)
+            check_first_axis(lambda batch: self._capture(pl_module, [batch]), self._samples.batches[0], self.name)
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
         """Run the model on the samples and estimate the informations of every layer."""

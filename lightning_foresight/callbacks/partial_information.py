@@ -18,6 +18,7 @@ from lightning_foresight.callbacks._plane_samples import (
     PlaneSamples,
     TargetRule,
     TargetRules,
+    check_first_axis,
     check_rows,
     default_layers,
     has_output,
@@ -218,7 +219,14 @@ class PIDCallback(ForesightCallback):
                 lambda batch: outputs.append(self.run_model(pl_module, batch)),
                 self.reduce,
             )
-        check_rows(first, self._samples.batches[0], self.name)
+            check_rows(first, self._samples.batches[0], self.name)
+            check_first_axis(
+                lambda batch: capture_activations(
+                    self._modules, [batch], lambda one: self.run_model(pl_module, one), self.reduce
+                ),
+                self._samples.batches[0],
+                self.name,
+            )
         if self.target == "prediction":
             _largest(outputs[0])
         for layer, activation in first.items():

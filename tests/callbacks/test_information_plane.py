@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_foresight.callbacks._plane_presets import PRESETS
 from lightning_foresight.callbacks.information_plane import InfoPlaneCallback
+from lightning_foresight.callbacks.partial_information import PIDCallback
 from lightning_foresight.functional import input_information, label_information, layer_pair_information
 from lightning_foresight.metrics import DependenceMetric, MutualInformation
 from tests.contract.cases import NUM_SAMPLES, TinyModel, fit, tiny_data
@@ -525,3 +526,23 @@ def test_samples_pass_both_hooks_around_their_transfer_in_the_order_of_a_run():
 
     fit(Watching(num_samples=NUM_SAMPLES), model=PreparedOnTheHost, max_epochs=1)
     torch.testing.assert_close(seen[0], 3 * tiny_data()[1].dataset.tensors[0] - 1)
+
+
+class TimeFirst(pl.LightningModule):
+    """Reads rows of numbers as time steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = nn.RNN(1, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.rnn(x.T.unsqueeze(2))[0][-1])
+
+    training_step, configure_optimizers = TinyModel.training_step, TinyModel.configure_optimizers
+
+
+@pytest.mark.parametrize("watching", [InfoPlaneCallback, PIDCallback])
+def test_as_many_time_steps_as_samples_do_not_hide_that_time_comes_first(watching):
+    samples = TensorDataset(torch.randn(24, 6), torch.arange(24) % 3)
+    with pytest.raises(ValueError, match=r"\(reduce\): rnn has 6 rows for 5 samples"):
+        fit(watching(layers="rnn", dataloader=DataLoader(samples, 6)), model=TimeFirst, max_epochs=1)
