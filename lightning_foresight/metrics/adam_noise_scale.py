@@ -98,7 +98,7 @@ class AdamNoiseScale(NoiseMoments):
                 "expected at least two micro-batches; one gradient alone cannot separate noise from signal.",
             )
         sizes = list(batch_size) if isinstance(batch_size, Sequence) else [batch_size] * len(gradients)
-        if len(sizes) != len(gradients) or not all(size > 0 for size in sizes):
+        if len(sizes) != len(gradients) or not all(isinstance(size, (int, float)) and size > 0 for size in sizes):
             fail(
                 "AdamNoiseScale.update",
                 "batch_size",

@@ -115,6 +115,8 @@ def test_reset_pickle_and_clone_keep_or_clear_the_state():
     [
         ([[torch.ones(2)]], 4, r"len\(gradients\)=1\): expected at least two micro-batches"),
         ([[torch.ones(2)]] * 2, 0, r"batch_size=0\): expected a positive number of examples"),
+        ([[torch.ones(2)]] * 2, torch.tensor(8), r"batch_size=tensor\(8\)\): expected a positive number of examples"),
+        ([[torch.ones(2)]] * 2, ["8", "8"], r"batch_size=.*expected a positive number of examples"),
         ([[torch.ones(2)]] * 2, (4, 4, 4), r"expected a positive number of examples, or one for each of the 2"),
     ],
 )

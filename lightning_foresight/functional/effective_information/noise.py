@@ -65,7 +65,7 @@ def _respond(owner: str, problem: Problem, inputs: Tensor) -> Tensor:
         result = found
     if problem.activation is not None:
         result = problem.activation(result)
-    return result.flatten(1)
+    return result.reshape(len(inputs), -1)  # one number a row is one output
 
 
 def _call(owner: str, problem: Problem, inputs: Tensor) -> object:

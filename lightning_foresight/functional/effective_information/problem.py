@@ -94,8 +94,12 @@ def pose(
     check_int(owner, "out_bins", out_bins, 2)
     if num_samples is not None:
         check_int(owner, "num_samples", num_samples, 16)
-    if rtol is not None and not 0 < rtol < 1:
+    if rtol is not None and not (isinstance(rtol, (int, float)) and 0 < rtol < 1):
         fail(owner, "rtol", rtol, "expected a relative error between 0 and 1, 0.01 for one per cent.")
+    if in_shape is not None:
+        sizes = in_shape if isinstance(in_shape, (tuple, list)) else [None]
+        if not all(isinstance(size, int) and size > 0 for size in sizes):
+            fail(owner, "in_shape", in_shape, "expected the sizes of one input without the batch axis, such as (3,).")
     embedding = isinstance(layer, nn.Embedding)
     if embedding:
         in_range = (0, 1)

@@ -114,3 +114,21 @@ def test_dynamic_range_is_what_the_outputs_can_take():
         ei_parts(nn.LayerNorm(2), in_shape=(2,), **{**options, "out_range": "dynamic"})
     with pytest.raises(ValueError, match=r"out_range='auto'\): expected one of 'dynamic'"):
         ei_parts(layer, out_range="auto", **options)
+
+
+@pytest.mark.parametrize("in_shape", [3, "3", (0,), (3.0,)])
+def test_a_shape_that_is_none_is_refused(in_shape):
+    with pytest.raises(ValueError, match=r"in_shape=.*expected the sizes of one input without the batch axis"):
+        ei_parts(nn.LayerNorm(3), in_range=(0, 1), in_shape=in_shape)
+
+
+def test_a_tolerance_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match=r"rtol='1%'\): expected a relative error between 0 and 1"):
+        ei_parts(nn.Linear(3, 2), in_range=(0, 1), rtol="1%")
+
+
+def test_a_callable_may_give_one_number_a_row():
+    options = {"in_range": (0, 1), "out_range": (0, 3), "in_shape": (3,), "num_samples": 256}
+    flat, column = (ei_parts(lambda x, keep=keep: x.sum(1, keepdim=keep), **options) for keep in (False, True))
+    assert flat.shape == (3, 1)
+    assert torch.equal(flat, column)
