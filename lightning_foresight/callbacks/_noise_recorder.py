@@ -38,6 +38,7 @@ class NoiseRecorder:
         self.observers: Sequence[GradientObserver] = ()
         self.looking: list[bool] = []
         self.last_count = 1  # micro-batches of the last optimizer step
+        self._unseen = 0  # backward passes that nobody looked at, since the last step
         self._guard = guard
         self._batch_size = batch_size
         self._batch: tuple[Any, int] = (None, -1)  # with its index
@@ -57,6 +58,8 @@ class NoiseRecorder:
 
     def before_backward(self, loss: Tensor, seed: int) -> None:
         """Let the observers look at the backward pass that comes."""
+        if not any(self.looking):
+            return
         for stream in self.streams:
             stream.restart_if_zeroed()
         for position, observer in compress(enumerate(self.observers), self.looking):
@@ -67,6 +70,9 @@ class NoiseRecorder:
 
     def after_backward(self) -> None:
         """Put what this micro-batch showed into the windows of the optimizers whose parameters it reached."""
+        if not any(self.looking):  # most steps, which should cost nothing
+            self._unseen += 1
+            return
         batch, batch_idx = self._batch
         for position, observer in enumerate(self.observers):
             with self._guard():
@@ -92,10 +98,13 @@ class NoiseRecorder:
         stream = next((stream for stream in self.streams if stream.optimizer is optimizer), None)
         if stream is None:  # the user's own optimizer, unknown to the Trainer
             return 0
-        count = self.last_count = len(stream.window.micro_batches)
         if not any(self.looking):
             stream.restart()
+            count, self._unseen = self._unseen, 0
+            self.last_count = count
             return count
+        self._unseen = 0
+        count = self.last_count = len(stream.window.micro_batches)
         kind = stream.window.micro_batches[0].kind if count else ""
         observations: list[Tensor | None] = []
         for window in stream.windows:
