@@ -147,7 +147,7 @@ def main(epochs: int, folder: Path, progress: bool) -> dict[Path, Figure]:
     print(
         "  causal_plane  sensitivity and degeneracy grow with the weights; EI, their difference, has a panel of its own"
     )
-    print("  noise_scale   the batch size beyond which more parallelism buys little; it grows as the loss falls")
+    print("  noise_scale   the batch size beyond which more parallelism buys little; it falls at first, then grows")
     print("  plane         I(T;Y) rises towards H(Y); crosses are the same estimate for shuffled labels")
     print(f"All curves:\n  .venv/bin/tensorboard --logdir {folder}")
     return pictures

@@ -49,7 +49,7 @@ class EICallback(ForesightCallback):
 
     Logged metrics, in bits:
         - ``ei/network``, ``ei/network_determinism``, ``ei/network_degeneracy`` and ``ei/network_effectiveness`` (a pure
-          number): from the weights of all layers.
+          number): from the weights of all layers, or of those that ``layers`` chooses.
         - ``ei/<layer>/weights``: the same for one layer on its own.
         - ``ei/<layer>/parts``: :math:`EI_{parts} = \sum_{ij} I(x_i; y_j)`.
         - ``ei/<layer>/sensitivity``: the same with one input perturbed at a time, the others at 0.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -62,8 +63,10 @@ def probe_noise_scale(
         batch_size: Counts the examples of ``inputs``; by default the length of the first tensor in them.
 
     Returns:
-        :class:`~lightning_foresight.functional.NoiseScale`; ``num_samples`` says how many batches it took. If that is
-        ``max_batches``, or all there were, the wanted precision may not have been reached: see ``std_error``.
+        :class:`~lightning_foresight.functional.NoiseScale`; ``num_samples`` says how many batches it took.
+
+    Warns:
+        UserWarning: If the batches, or ``max_batches`` of them, are too few for the wanted precision.
 
     Raises:
         ValueError: If an argument is out of range, there are fewer than 3 batches, or a gradient is not finite.
@@ -123,7 +126,15 @@ def probe_noise_scale(
                 b, bounded = scale.b_simple, scale.b_simple.interval(level)[1].isfinite()
                 if bool(bounded & (b.std_error <= rtol * b.value)):
                     return scale
-    return folds.noise_scale(owner, level)
+    scale = folds.noise_scale(owner, level)
+    b = scale.b_simple
+    if not bool(b.std_error <= rtol * b.value):
+        warnings.warn(
+            f"{owner}(rtol={rtol}): not reached by {folds.total} batches, where the relative error is "
+            f"{float(b.std_error / b.value.abs()):.2g}. Pass more of them, or max_batches above {max_batches}.",
+            stacklevel=2,
+        )
+    return scale
 
 
 def check_loader(owner: str, argument: str, source: Any) -> None:

@@ -30,7 +30,7 @@ DEFAULT_SAMPLES = 2**15
 # Where rtol asks for more than this, what was reached is returned.
 MOST_SAMPLES = 2**20
 BLOCKS = 8
-SENSITIVITY_POINTS = 2**12
+SENSITIVITY_POINTS, SENSITIVITY_NUMBERS = 2**12, 2**27
 # Noise and outputs that stay in the cache of a CPU are handled several times faster.
 CPU_CHUNK = 2**24
 
@@ -104,7 +104,9 @@ def sampled_sensitivity(
     """
     generator = make_generator(problem, generator)
     inputs = num_inputs(problem)
-    per_bin = 2 * max(1, (num_samples or SENSITIVITY_POINTS) // problem.in_bins // 2)
+    # Every input takes a pass of its own, so that the numbers to be made grow with the square of the inputs.
+    wanted = num_samples or min(SENSITIVITY_POINTS, SENSITIVITY_NUMBERS // inputs**2)
+    per_bin = 2 * max(1, wanted // problem.in_bins // 2)
     points = per_bin * problem.in_bins
     low, high = problem.in_range
     dtype = torch.float64 if problem.dtype == torch.float64 else torch.float32

@@ -46,7 +46,8 @@ def sensitivity(
         in_bins: Equal bins of ``in_range``.
         out_bins: Equal bins of ``out_range``.
         method: ``"exact"``, ``"sampled"``, or ``"auto"``: exact where that is possible.
-        num_samples: Evenly spaced values per input where it is sampled; 4,096 by default.
+        num_samples: Evenly spaced values per input where it is sampled; 4,096 by default, fewer of more than 181
+            inputs.
         rtol: Taken for the sake of a common signature: the spacing is regular, there is no sampling error to meet.
         in_shape: Shape of one input, for layers other than Linear and convolutions.
         generator: Source of the layer's own randomness (dropout in training mode), if it has any.
