@@ -14,7 +14,7 @@ vulnerability falls from 1.8, 1.4 and 1.2 to 0.07, 0.03 and 0.03.
 **Before training there is nothing to decompose**: the three layers then know 0.04, 0.01 and 0.00 bits, hardly more than
 shuffled labels, and complexity, a ratio of such numbers, is what the null says it is.
 
-The full run took 160 seconds of a processor core that was shared with other jobs; the page below is a shorter one.
+The full run took 127 seconds on one core; the page below is a shorter one.
 """
 
 from __future__ import annotations
