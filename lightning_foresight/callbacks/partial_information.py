@@ -75,7 +75,8 @@ class PIDCallback(ForesightCallback):
             sequence of them. The mutual information and its null come with any of them.
         sources: What a source is: ``"neurons"``; ``"groups:5"``, neighbouring neurons in 5 groups; groups of one's own,
             ``[(0, 1), (2, 3)]``; ``"random:26x5"``, 26 random sets of 5 neurons (layers of no more are taken whole);
-            or ``"auto"``: all neurons of layers of up to 6, and for wider ones ``"random:10x5"`` for the complexity and all neurons for the rest.
+            or ``"auto"``: all neurons of layers of up to 6, and for wider ones ``"random:10x5"`` for the complexity
+            and all neurons for the rest.
         target: ``"label"``, ``"prediction"`` (largest output), ``"input"`` (which sample it is), or a function from a
             batch to integer labels.
         quantizer: Number of levels, or ``"center:8"``: the nearest of 8 levels, two of them on the limits;
