@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -21,8 +22,8 @@ class Row(NamedTuple):
         epoch: Epochs completed; a fraction within an epoch.
         key: The full key, prefix included.
         value: The value.
-        lower: Lower end of its interval; the value itself where it is exact.
-        upper: Upper end.
+        lower: Lower end of its interval; the value itself where it is exact, NaN where the error is unknown.
+        upper: Upper end, likewise.
         num_samples: Samples behind the value; 0 for an exact result.
         kind: ``"exact"``, ``"estimate"``, ``"lower_bound"``, ``"upper_bound"`` or ``"not_valid"``, as its
             :class:`~lightning_foresight.functional.Estimate` says; ``"plain"`` for a number without one.
@@ -39,8 +40,8 @@ class Row(NamedTuple):
 
     @property
     def has_interval(self) -> bool:
-        """Whether the row carries more than a number."""
-        return self.kind not in ("exact", "plain")
+        """Whether the row carries an error: it is no exact value, and at least one end is known."""
+        return self.kind not in ("exact", "plain") and not (math.isnan(self.lower) and math.isnan(self.upper))
 
 
 class _Pending(NamedTuple):
@@ -68,7 +69,7 @@ class History:
     def __init__(self) -> None:
         self._rows: list[Row] = []
         self._pending: list[_Pending] = []
-        self.num_dropped = 0  # values that came out as NaN
+        self.dropped: list[Row] = []  # values that came out as NaN, which are no rows of the history
 
     def add(
         self, *, step: int, epoch: float, key: str | Sequence[str], value: Estimate | Tensor, level: float = 0.95
@@ -105,16 +106,14 @@ class History:
             return []
         pending, self._pending = self._pending, []
         numbers = torch.cat([item.block.reshape(-1) for item in pending]).tolist()
-        new, start = [], 0
+        new: list[Row] = []
+        start = 0
         for item in pending:
             width = len(item.keys)
             for column, key in enumerate(item.keys):
                 value, lower, upper, samples = (numbers[start + line * width + column] for line in range(4))
-                if value != value:  # NaN
-                    self.num_dropped += 1
-                    continue
-                lower, upper = (value if end != end else end for end in (lower, upper))
-                new.append(Row(item.step, item.epoch, key, value, lower, upper, int(samples), item.kind))
+                row = _row(item.step, item.epoch, key, value, lower, upper, int(samples), item.kind)
+                (self.dropped if math.isnan(value) else new).append(row)
             start += 4 * width
         self._rows.extend(new)
         return new
@@ -168,4 +167,9 @@ class History:
     def load_state_dict(self, state: dict[str, list[Any]]) -> None:
         """Replace the rows by those of a checkpoint."""
         self._pending = []
-        self._rows = [Row(*values) for values in zip(*(state[field] for field in Row._fields), strict=True)]
+        self._rows = [_row(*values) for values in zip(*(state[field] for field in Row._fields), strict=True)]
+
+
+def _row(*values: Any) -> Row:
+    """Make a row whose NaN are one object, by which rows compare equal."""
+    return Row._make(math.nan if value != value else value for value in values)

@@ -6,6 +6,7 @@ two Lightning packages have unrelated classes of the same name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,20 +23,20 @@ def is_logger(logger: Any, name: str) -> bool:
 
 
 def write_rows(loggers: Iterable[Any], rows: Iterable[Row]) -> None:
-    """Write rows under their own steps, with ``<key>_lower`` and ``<key>_upper`` where a row has an interval.
+    """Write rows under their own steps, with ``<key>_lower`` and ``<key>_upper`` where those are known.
 
-    An end that is infinite (an unbounded confidence set) is written as it is: TensorBoard leaves the band out there,
-    while a missing point would cost it the whole chart.
+    All rows of a step make one entry. An end that is infinite (an unbounded confidence set) is written as it is:
+    TensorBoard leaves the band out there, while a missing point would cost it the whole chart.
     """
     by_step: dict[int, dict[str, float]] = {}
     for row in rows:
         metrics = by_step.setdefault(row.step, {})
         metrics[row.key] = row.value
         if row.has_interval:
-            metrics[f"{row.key}_lower"] = row.lower
-            metrics[f"{row.key}_upper"] = row.upper
+            ends = {"lower": row.lower, "upper": row.upper}
+            metrics |= {f"{row.key}_{name}": end for name, end in ends.items() if not math.isnan(end)}
     for logger in loggers:
-        for step, metrics in by_step.items():
+        for step, metrics in sorted(by_step.items()):
             logger.log_metrics(metrics, step=step)
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from lightning_foresight.functional._checks import check_choice, check_int, fail
+from lightning_foresight.functional._repr import ShowsArguments
 
 Unit = Literal["epochs", "steps"]
 
 
-class Every:
+class Every(ShowsArguments):
     """Every ``n``-th epoch or step.
 
     Args:
@@ -34,7 +35,7 @@ class Every:
         return count % self.n == 0
 
 
-class LogSchedule:
+class LogSchedule(ShowsArguments):
     """Points spaced evenly in the logarithm: dense at first, when a network changes fast, then rarer.
 
     Args:

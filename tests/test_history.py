@@ -55,9 +55,10 @@ def test_nan_values_are_dropped_and_counted_and_infinite_ends_are_kept():
     unknown = make_estimate(torch.tensor(1.0), std_error=float("nan"))
     history.add(step=0, epoch=0.0, key="c", value=unknown)
     assert history.keys() == ["b", "c"]
-    assert history.num_dropped == 1
+    assert [row.key for row in history.dropped] == ["a"]
     assert history["b"][0].upper == math.inf
-    assert history["c"][0].lower == 1.0
+    assert math.isnan(history["c"][0].lower)
+    assert not history["c"][0].has_interval
 
 
 def test_state_survives_a_round_trip():

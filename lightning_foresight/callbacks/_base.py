@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from lightning_foresight.callbacks._cost import CostReport
+from lightning_foresight.callbacks._failures import FailureReport
+from lightning_foresight.callbacks._figures import FigureRecord
 from lightning_foresight.callbacks._lightning import Callback
-from lightning_foresight.callbacks._progress import Event, completed_epochs, completed_steps, logged_step
+from lightning_foresight.callbacks._progress import Event, completed_epochs, completed_steps, logged_step, moment
+from lightning_foresight.callbacks._siblings import check_prefixes, write_bands, write_histories
 from lightning_foresight.functional._checks import check_bool, check_int, fail
+from lightning_foresight.functional._repr import ShowsArguments
 from lightning_foresight.functional.estimate import Estimate
-from lightning_foresight.history import History
-from lightning_foresight.loggers import write_figure, write_layout, write_rows
+from lightning_foresight.history import History, Row
 from lightning_foresight.probes.layers import LayerSpec
 from lightning_foresight.probes.samples import call_model, split_batch
 from lightning_foresight.schedule import resolve_schedule, schedule_unit
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
 Measured = Mapping["str | Sequence[str]", "Estimate | Tensor"]
 
 
-class ForesightCallback(Callback):
+class ForesightCallback(ShowsArguments, Callback):
     """Base of all callbacks: subclass it, write :meth:`measure`, and get schedule, history, loggers and checkpoints.
 
-    A measurement that fails in the middle of a run warns once, logs nothing for that step and lets training go on.
+    A measurement that fails in the middle of a run warns once for each layer and kind of failure, logs nothing for that
+    step and lets training go on. Measurements that take long say so once, and what to set.
     Every process of a distributed run measures the same thing on the same samples, so no rank waits for another.
 
     Args:
@@ -50,11 +52,14 @@ class ForesightCallback(Callback):
     Attributes:
         history: All values measured so far (:class:`~lightning_foresight.history.History`).
         event: What :meth:`should_measure` is asked about: ``"start"``, ``"step"`` or ``"epoch"``.
+        num_failures: Measurements that failed or came out as NaN.
     """
 
     default_prefix: ClassVar[str] = "foresight"
     # Whether `measure` looks at the model alone, so that saved checkpoints can be measured later.
     measures_at_rest: ClassVar[bool] = True
+    # Arguments that make a measurement cheaper, for the note that it takes long.
+    cost_arguments: ClassVar[Sequence[str]] = ("layers", "every_n_epochs")
 
     def __init__(
         self,
@@ -86,12 +91,11 @@ class ForesightCallback(Callback):
         self.seed = seed
         self.history = History()
         self.event: Event = "start"
-        self.num_failures = 0
-        self._num_writes = 0
-        self._num_drawn = 0
+        self._failures = FailureReport(self.name)
+        self._cost = CostReport(self.name, self.cost_arguments)
+        self._figures = FigureRecord()
         self._last_global_step = 0
-        self._folder: str | None = None
-        self._running = False
+        self._running = self._bands_written = False
         self._stage: str | None = None
 
     # ---- what a subclass writes ----
@@ -151,9 +155,16 @@ class ForesightCallback(Callback):
         return type(self).__name__
 
     @property
+    def num_failures(self) -> int:
+        """How many measurements failed or came out as NaN."""
+        return self._failures.count
+
+    @property
     def state_key(self) -> str:
         """Identifies this callback in a checkpoint; distinct prefixes make distinct keys."""
-        return f"{type(self).__qualname__}[{self.prefix}]"
+        key = f"{type(self).__qualname__}[{self.prefix}]"
+        # Of two equal keys a new Trainer would complain in words that do not say what to do, before `setup` can.
+        return f"{key} {id(self)}" if self._stage is None else key
 
     def state_dict(self) -> dict[str, Any]:
         """Return the history for a checkpoint."""
@@ -168,12 +179,12 @@ class ForesightCallback(Callback):
     # ---- Trainer events ----
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Remember what the Trainer is about to do."""
+        """Remember what the Trainer is about to do, and refuse two callbacks under one prefix."""
         self._stage = stage
+        check_prefixes(self._siblings(trainer))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prepare, write the layout of the error bands, and take the first measurement."""
-        self._check_prefix(trainer)
+        """Prepare, and take the first measurement."""
         if any(is_lazy(parameter) for parameter in pl_module.parameters()):
             raise ValueError(
                 f"{self.name}: the model has lazy layers without weights yet, and measuring would initialise them. "
@@ -181,15 +192,11 @@ class ForesightCallback(Callback):
             )
         if trainer.global_step == 0 and len(self.history):
             self.history = History()  # a new run, not a resumed one: whoever holds the old history keeps it
-        self._running = True
-        self._num_writes = self._num_drawn = 0
-        self._folder = trainer.log_dir  # a collective: asked for once, by every rank
+        self._running, self._bands_written = True, False
+        self._figures = FigureRecord(trainer.log_dir)  # a collective: asked for once, by every rank
         self._last_global_step = trainer.global_step
         self.prepare(trainer, pl_module)
-        siblings = self._siblings(trainer)
-        if siblings[-1] is self and trainer.is_global_zero:
-            # All siblings have prepared by now; TensorBoard keeps only one layout, so one of them writes it for all.
-            write_layout(trainer.loggers, {one.prefix: [one.key(key) for key in one.bands()] for one in siblings})
+        self._cost = CostReport(self.name, self.cost_arguments)
         self._handle("start", trainer, pl_module)
 
     def on_train_batch_end(
@@ -228,16 +235,6 @@ class ForesightCallback(Callback):
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         return [callback for callback in callbacks if isinstance(callback, ForesightCallback)]
 
-    def _check_prefix(self, trainer: Trainer) -> None:
-        for other in self._siblings(trainer):
-            if other is not self and other.prefix == self.prefix:
-                fail(
-                    self.name,
-                    "prefix",
-                    self.prefix,
-                    f"{other.name} in the same Trainer logs under it too; give each callback a prefix of its own.",
-                )
-
     def _missed_epoch(self, trainer: Trainer) -> bool:
         # Before training; or after a resume from a checkpoint that was written before its epoch was measured.
         completed = trainer.current_epoch
@@ -248,13 +245,15 @@ class ForesightCallback(Callback):
 
     def _handle(self, event: Event, trainer: Trainer, pl_module: LightningModule) -> None:
         self.event = event
-        with self._leaving_the_run_alone(trainer):
+        with self.leaving_the_run_alone(trainer):
             if self.should_measure(trainer, pl_module):
-                self._record(trainer, pl_module, self.measure(trainer, pl_module))
+                with self._cost.counting():
+                    self._record(trainer, pl_module, self.measure(trainer, pl_module))
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if event != "step" or (every and completed_steps(trainer, event) % every == 0):
-            with self._leaving_the_run_alone(trainer):
-                self._write(trainer)
+        siblings = self._siblings(trainer)
+        # The last one writes for all, which have measured by then.
+        if siblings[-1] is self and (event != "step" or (every and completed_steps(trainer, event) % every == 0)):
+            self._write(trainer, siblings)
 
     def _record(self, trainer: Trainer, pl_module: LightningModule, measured: Measured) -> None:
         step, epoch = logged_step(trainer, self.event), completed_epochs(trainer, self.event)
@@ -272,51 +271,51 @@ class ForesightCallback(Callback):
                     if one.count("/") == 1:
                         pl_module.log(one, number, prog_bar=True, logger=False)
 
-    def _write(self, trainer: Trainer) -> None:
-        dropped = self.history.num_dropped
-        rows = self.history.flush()
-        if self.history.num_dropped > dropped:
-            self._count_failure(trainer, f"{self.history.num_dropped - dropped} values came out as NaN")
-        if rows and trainer.is_global_zero:
-            write_rows(trainer.loggers, [row for row in rows if self.per_layer or row.key.count("/") == 1])
-        if rows and self.event != "step":
-            self._num_writes += 1
-            # 4, 16, 64, ...: a figure costs far more than a number, and one of a single point shows nothing.
-            if self._num_writes >= 4 and math.log(self._num_writes, 4).is_integer():
-                self._draw(trainer)
+    def _write(self, trainer: Trainer, siblings: Sequence[ForesightCallback]) -> None:
+        new = write_histories(siblings, trainer)
+        if not self._bands_written and any(new.values()) and trainer.is_global_zero:
+            self._bands_written = True
+            with self.leaving_the_run_alone(trainer):
+                write_bands(siblings, trainer)
+        for one, rows in new.items():
+            if rows and one.event != "step" and one._figures.is_due():
+                one._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:
-        if not self.log_figures or trainer.fast_dev_run or not trainer.is_global_zero or not trainer.loggers:  # type: ignore[attr-defined]
-            return
-        if find_spec("matplotlib") is None:
-            rank_zero_info(f"{self.name}: figures need matplotlib; pip install 'lightning-foresight[plot]'.")
-            self.log_figures = False
-        elif len(self.history) > self._num_drawn:
-            self._num_drawn = len(self.history)
-            step = max(row.step for row in self.history)
-            for key, figure in self.figures().items():
-                write_figure(trainer.loggers, self.key(key), figure, step, self._folder)
+        with self.leaving_the_run_alone(trainer):
+            self._figures.draw(self, trainer)
+
+    def flush(self, trainer: Trainer) -> list[Row]:
+        """Fetch the values that wait on the device, and report those that are no numbers."""
+        dropped = len(self.history.dropped)
+        with self._cost.counting():
+            rows = self.history.flush()
+        if len(self.history.dropped) > dropped:
+            self._failures.dropped(self.history.dropped[dropped:], trainer.lightning_module)
+        if rows:
+            self._cost.report(moment(trainer, self.event))
+        return rows
 
     def _finish(self, trainer: Trainer) -> None:
         if not self._running:
             return
         self._running = False
-        for last in (self._write, self._draw):
-            with self._leaving_the_run_alone(trainer):
-                last(trainer)
+        self._write(trainer, [self])
+        self._draw(trainer)
         self.release()
 
     @contextmanager
-    def _leaving_the_run_alone(self, trainer: Trainer) -> Iterator[None]:
+    def working_on(self, layer: str) -> Iterator[None]:
+        """Say which layer a block measures: what fails or takes long in it is reported under that name."""
+        self._failures.layer = layer
+        with self._cost.counting(layer):
+            yield
+        self._failures.layer = None
+
+    @contextmanager
+    def leaving_the_run_alone(self, trainer: Trainer) -> Iterator[None]:
+        """Turn what a block raises into a warning."""
         try:
             yield
         except Exception as error:
-            self._count_failure(trainer, f"{type(error).__name__}: {error}")
-
-    def _count_failure(self, trainer: Trainer, what: str) -> None:
-        self.num_failures += 1
-        if self.num_failures == 1:
-            rank_zero_warn(
-                f"{self.name}: a measurement at step {logged_step(trainer, self.event)} failed ({what}). Nothing is "
-                "logged for this step and training goes on. Further failures are counted in num_failures, not shown."
-            )
+            self._failures.failed(error, moment(trainer, self.event))

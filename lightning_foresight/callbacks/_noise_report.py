@@ -133,7 +133,7 @@ class NoiseReport(ForesightCallback):
         # After an exception the other processes may be gone: no collective operation then.
         if self._running and trainer.world_size == 1:
             self.event = "step"
-            with self._leaving_the_run_alone(trainer):
+            with self.leaving_the_run_alone(trainer):
                 if self._has_news():
                     model = trainer.lightning_module
                     self._record(trainer, model, self.measure(trainer, model))

@@ -31,3 +31,8 @@ def completed_epochs(trainer: Trainer, event: Event) -> float:
     batches = trainer.num_training_batches
     done = trainer.fit_loop.epoch_loop.batch_idx + 1
     return trainer.current_epoch + (done / batches if batches else 0.0)  # of infinitely many, none
+
+
+def moment(trainer: Trainer, event: Event) -> str:
+    """Return step and epoch in words."""
+    return f"step {logged_step(trainer, event)} (epoch {completed_epochs(trainer, event):g})"

@@ -199,7 +199,7 @@ class GradientNoiseScaleCallback(NoiseReport):
         for stream in streams:
             if stream.window.members and not all(window.members for window in stream.windows):
                 rank_zero_warn(f"{self.name}: {stream.suffix[1:]} updates no normalisation layer, and is not measured.")
-        self._recorder = NoiseRecorder(streams, partial(self._leaving_the_run_alone, trainer), self._count)
+        self._recorder = NoiseRecorder(streams, partial(self.leaving_the_run_alone, trainer), self._count)
         self._curvature = CurvatureRecord(self.name, self.averaging, self.hessian, self.budget)
         self._planned, self._num_due, self.method_in_use = 0, 0, None
         self._owed = self._stepped = False
@@ -243,16 +243,16 @@ class GradientNoiseScaleCallback(NoiseReport):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Decide who looks at the step that begins; at the first of an epoch, take up what other callbacks changed."""
         if batch_idx == 0:
-            with self._leaving_the_run_alone(trainer):
+            with self.leaving_the_run_alone(trainer):
                 for stream in self._recorder.streams:
                     stream.refresh()
                 self._choose(trainer)
         count = completed_steps(trainer, "start") + 1  # of the step that is being prepared
         if count != self._planned:  # else it goes on accumulating
             self._planned = count
-            with self._leaving_the_run_alone(trainer):
+            with self.leaving_the_run_alone(trainer):
                 self._plan(trainer, count)
-            with self._leaving_the_run_alone(trainer):
+            with self.leaving_the_run_alone(trainer):
                 if self._curvature.is_due(count):
                     size = self._count(batch)
                     self._curvature.observe(pl_module, self._parameters, batch, batch_idx, size, self._num_due)

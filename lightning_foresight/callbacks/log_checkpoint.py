@@ -14,13 +14,14 @@ import torch
 from lightning_foresight.callbacks._lightning import Callback
 from lightning_foresight.callbacks._progress import completed_epochs
 from lightning_foresight.functional._checks import check_bool, fail
+from lightning_foresight.functional._repr import ShowsArguments
 from lightning_foresight.schedule import schedule_unit
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
 
 
-class LogCheckpoint(Callback):
+class LogCheckpoint(ShowsArguments, Callback):
     """Save checkpoints that are dense at first and rarer later, with the random states, before training and at the end.
 
     A run that is resumed from such a checkpoint (at the end of an epoch) goes on with the same random numbers as one

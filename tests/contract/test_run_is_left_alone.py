@@ -180,9 +180,12 @@ class _NotANumber(ForesightCallback):
 
 def test_a_value_that_is_nan_is_reported_and_not_logged():
     callback = _NotANumber()
-    with pytest.warns(UserWarning, match="1 values came out as NaN"):
+    with pytest.warns(
+        UserWarning, match=r"step 5 \(epoch 1\) came out as NaN under nan/value; all parameters are finite"
+    ):
         fit(callback, max_epochs=2)
     assert [row.value for row in callback.history] == [1.0]
+    assert callback.num_failures == 2
 
 
 def test_a_mistake_in_the_arguments_stops_the_run_before_it_starts():
