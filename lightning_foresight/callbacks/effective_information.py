@@ -94,6 +94,7 @@ class EICallback(ForesightCallback):
     """
 
     default_prefix: ClassVar[str] = "ei"
+    cost_arguments: ClassVar[Sequence[str]] = ("layers", "every_n_epochs", "max_pairs", "in_bins", "num_samples")
 
     def __init__(
         self,
@@ -207,7 +208,8 @@ class EICallback(ForesightCallback):
             each = torch.stack([layer.ei for layer in layers.values()])
             measured[tuple(f"{name}/weights" for name in layers)] = make_estimate(each, kind="exact")
         for planned in self._plan:
-            measured.update(self._perturb(planned))
+            with self.working_on(planned.name):
+                measured.update(self._perturb(planned))
         for kind in TOTALS if len(self._plan) > 1 else ():
             found = [measured.get(f"{planned.name}/{kind}") for planned in self._plan]
             estimates = [estimate for estimate in found if isinstance(estimate, Estimate)]

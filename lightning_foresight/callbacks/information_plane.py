@@ -109,6 +109,7 @@ class InfoPlaneCallback(ForesightCallback):
     """
 
     default_prefix: ClassVar[str] = "info_plane"
+    cost_arguments: ClassVar[Sequence[str]] = ("layers", "every_n_epochs", "num_samples", "estimator")
 
     def __init__(
         self,
@@ -192,8 +193,9 @@ class InfoPlaneCallback(ForesightCallback):
         inputs = self._samples.inputs() if compares else None
         measured: dict[str | Sequence[str], Estimate | Tensor] = {}
         for layer, activation in activations.items():
-            for key, value in self._estimate(layer, activation, inputs).items():
-                measured[f"{layer}/{key}"] = value
+            with self.working_on(layer):
+                for key, value in self._estimate(layer, activation, inputs).items():
+                    measured[f"{layer}/{key}"] = value
         if self.adjacent:
             measured.update(self._estimate_chain(activations, measured))
         return measured

@@ -119,6 +119,7 @@ class PIDCallback(ForesightCallback):
     """
 
     default_prefix: ClassVar[str] = "pid"
+    cost_arguments: ClassVar[Sequence[str]] = ("layers", "every_n_epochs", "num_samples", "sources")
 
     def __init__(
         self,
@@ -246,8 +247,9 @@ class PIDCallback(ForesightCallback):
         target = self._target(outputs)
         measured: dict[str | Sequence[str], Estimate | Tensor] = {}
         for layer, activation in captured.items():
-            for key, value in self._decompose(layer, activation.float(), target.to(activation.device)).items():
-                measured[f"{layer}/{key}"] = value
+            with self.working_on(layer):
+                for key, value in self._decompose(layer, activation.float(), target.to(activation.device)).items():
+                    measured[f"{layer}/{key}"] = value
         return measured
 
     def bands(self) -> Sequence[str]:
