@@ -13,7 +13,9 @@ from lightning_foresight.functional._checks import check_finite, check_samples, 
 def as_rows(owner: str, argument: str, samples: Tensor) -> Tensor:
     """Return finite samples as ``(n, features)``; floats are at least float32, integers stay integers."""
     check_samples(owner, argument, samples)
-    rows = samples.detach().reshape(samples.shape[0], -1)
+    rows = samples.detach()
+    if rows.ndim != 2:
+        rows = rows.reshape(samples.shape[0], -1)
     if rows.shape[1] == 0:
         raise ValueError(
             f"{owner}({argument}): got {describe(samples)}; expected at least one feature for each sample."

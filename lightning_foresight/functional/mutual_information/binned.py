@@ -19,7 +19,7 @@ from lightning_foresight.functional._checks import (
     fail,
 )
 from lightning_foresight.functional.discrete_entropy import CORRECTIONS, entropy_of_counts
-from lightning_foresight.functional.estimate import Estimate, make_estimate
+from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
 from lightning_foresight.functional.mutual_information._cells import Cells, cell_numbers, count_cells, row_keys
 
@@ -146,7 +146,8 @@ def binned_information(
     codes = binning(rows, bin_width, bins, range, edges, equal_mass)
     method = f"binned ({correction}, {_name(rows, bin_width, bins, edges, equal_mass, range)})"
     num_cells = _possible_cells(rows, codes) if correction == "nsb" else None
-    cells = count_cells(row_keys(rows, codes), labels.to(rows.device), num_labels)
+    with torch.inference_mode():
+        cells = count_cells(row_keys(rows, codes), labels.to(rows.device), num_labels)
     return _informations(cells, (num_cells, num_labels), correction, base, method)
 
 
@@ -173,47 +174,54 @@ def _possible_cells(rows: Tensor, codes: Callable[[Tensor], Tensor]) -> float:
 
 
 @functools.lru_cache(maxsize=4)
-def _logs(n: int, device: torch.device) -> Tensor:
-    """Logarithms of 0 to n: looking a count up is faster than its logarithm."""
+def _surprisals(n: int, device: torch.device) -> Tensor:
+    """Surprisals of what was seen 0 to n times in n samples: looking one up is faster than a logarithm."""
     with torch.inference_mode(False):
-        return torch.arange(n + 1, dtype=torch.float64, device=device).log()
+        return math.log(n) - torch.arange(n + 1, dtype=torch.float64, device=device).log()
 
 
 def _informations(
     cells: Cells, possible: tuple[float | None, float | None], correction: str, base: float, method: str
 ) -> tuple[Estimate, Estimate]:
     """H(T) and I(T;Y) from the counts; ``possible`` are the numbers of cells that T and Y could fill, for NSB."""
-    nats = math.log(base)
-    n = cells.num_samples
-    logs = _logs(n, cells.counts.device)
-    label_counts = torch.zeros_like(cells.counts[:1]).repeat(cells.num_labels)
-    label_counts.index_add_(0, cells.label, cells.joint_counts)
-    surprisal = math.log(n) - logs.index_select(0, cells.counts)
-    pointwise = logs.index_select(0, cells.joint_counts).add_(surprisal.index_select(0, cells.cell))
-    pointwise -= logs.index_select(0, label_counts).index_select(0, cells.label)
+    n, device = cells.num_samples, cells.counts.device
+    surprisals = _surprisals(n, device)
     counts, joint_counts = cells.counts.double(), cells.joint_counts.double()
-    h_t, i_ty = counts @ surprisal / n, joint_counts @ pointwise / n
-    i_xt_error = (counts @ (surprisal - h_t).square_()).sqrt() / n
-    i_ty_error = (joint_counts @ (pointwise - i_ty).square_()).sqrt() / n
-    saturation, i_xt = (h_t / math.log(n)).clamp(0, 1), h_t
-    if correction != "none":
-        t_cells, y_cells = possible
-        ty_cells = None if t_cells is None or y_cells is None else t_cells * y_cells
-        label_counts = label_counts[label_counts > 0].double()
-        i_xt, h_y, h_ty = (
-            entropy_of_counts(each, correction, math.e, num_cells).value
-            for each, num_cells in ((counts, t_cells), (label_counts, y_cells), (joint_counts, ty_cells))
-        )
-        i_ty = i_xt + h_y - h_ty
+    with torch.inference_mode():  # dozens of small operations, each of which costs less without a record for gradients
+        label_counts = torch.zeros(cells.num_labels, dtype=torch.int64, device=device)
+        label_counts.scatter_add_(0, cells.label, cells.joint_counts)
+        surprisal = surprisals.index_select(0, cells.counts)
+        pointwise = surprisal.index_select(0, cells.cell).sub_(surprisals.index_select(0, cells.joint_counts))
+        pointwise += surprisals.index_select(0, label_counts).index_select(0, cells.label)
+        h_t, i_ty = counts @ surprisal / n, joint_counts @ pointwise / n
+        h_t_variance = counts @ surprisal.sub_(h_t).square_()
+        i_ty_variance = joint_counts @ pointwise.sub_(i_ty).square_()
+        i_xt = h_t
+        if correction != "none":
+            t_cells, y_cells = possible
+            ty_cells = None if t_cells is None or y_cells is None else t_cells * y_cells
+            label_counts = label_counts[label_counts > 0].double()
+            i_xt, h_y, h_ty = (
+                entropy_of_counts(each, correction, math.e, num_cells).value
+                for each, num_cells in ((counts, t_cells), (label_counts, y_cells), (joint_counts, ty_cells))
+            )
+            i_ty = i_xt + h_y - h_ty
+        numbers = torch.stack((i_xt, i_ty, h_t, h_t_variance.sqrt_(), i_ty_variance.sqrt_()))
+        numbers /= _scales(n, base, device)
+    i_xt, i_ty, saturation, i_xt_error, i_ty_error = numbers.clone().unbind()
+    num_samples, saturation = torch.full((), n, device=device), saturation.clamp(0, 1)
+    return (
+        Estimate(i_xt, i_xt_error, num_samples, saturation, method=method),
+        Estimate(i_ty, i_ty_error, num_samples, saturation, method=method),
+    )
 
-    num_samples = torch.full((), n, device=counts.device)
 
-    def estimate(value: Tensor, error: Tensor) -> Estimate:
-        return make_estimate(
-            value / nats, std_error=error / nats, num_samples=num_samples, saturation=saturation, method=method
-        )
-
-    return estimate(i_xt, i_xt_error), estimate(i_ty, i_ty_error)
+@functools.lru_cache(maxsize=4)
+def _scales(n: int, base: float, device: torch.device) -> Tensor:
+    """What turns nats into informations of the base, a share of the largest one, and sums into standard errors."""
+    nats = math.log(base)
+    with torch.inference_mode(False):
+        return torch.tensor([nats, nats, math.log(n), n * nats, n * nats], dtype=torch.float64, device=device)
 
 
 def _name(
