@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor
-from torch.nn.parameter import is_lazy
-
-from lightning_foresight.callbacks._cost import CostReport
-from lightning_foresight.callbacks._failures import FailureReport
-from lightning_foresight.callbacks._figures import FigureRecord
-from lightning_foresight.callbacks._lightning import Callback
-from lightning_foresight.callbacks._progress import Event, completed_epochs, completed_steps, logged_step, moment
-from lightning_foresight.callbacks._siblings import check_prefixes, write_bands, write_histories
+from lightning_foresight.callbacks._events import Measured, RunEvents
+from lightning_foresight.callbacks._progress import completed_steps
 from lightning_foresight.functional._checks import check_bool, check_int, fail
 from lightning_foresight.functional._repr import ShowsArguments
-from lightning_foresight.functional.estimate import Estimate
-from lightning_foresight.history import History, Row
 from lightning_foresight.probes.layers import LayerSpec
 from lightning_foresight.probes.samples import call_model, split_batch
 from lightning_foresight.schedule import resolve_schedule, schedule_unit
@@ -28,10 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pytorch_lightning import LightningModule, Trainer
 
-Measured = Mapping["str | Sequence[str]", "Estimate | Tensor"]
+
+__all__ = ["ForesightCallback", "Measured"]
 
 
-class ForesightCallback(ShowsArguments, Callback):
+class ForesightCallback(ShowsArguments, RunEvents):
     """Base of all callbacks: subclass it, write :meth:`measure`, and get schedule, history, loggers and checkpoints.
 
     A measurement that fails in the middle of a run warns once for each layer and kind of failure, logs nothing for that
@@ -58,8 +48,6 @@ class ForesightCallback(ShowsArguments, Callback):
     default_prefix: ClassVar[str] = "foresight"
     # Whether `measure` looks at the model alone, so that saved checkpoints can be measured later.
     measures_at_rest: ClassVar[bool] = True
-    # Arguments that make a measurement cheaper, for the note that it takes long.
-    cost_arguments: ClassVar[Sequence[str]] = ("layers", "every_n_epochs")
 
     def __init__(
         self,
@@ -89,14 +77,6 @@ class ForesightCallback(ShowsArguments, Callback):
         self.prog_bar = prog_bar
         self.log_figures = log_figures
         self.seed = seed
-        self.history = History()
-        self.event: Event = "start"
-        self._failures = FailureReport(self.name)
-        self._cost = CostReport(self.name, self.cost_arguments)
-        self._figures = FigureRecord()
-        self._last_global_step = 0
-        self._running = self._bands_written = False
-        self._stage: str | None = None
 
     # ---- what a subclass writes ----
 
@@ -137,6 +117,14 @@ class ForesightCallback(ShowsArguments, Callback):
             return unit == "steps" and self.schedule(completed_steps(trainer, self.event))
         return unit == "epochs" and self.schedule(trainer.current_epoch + 1)
 
+    def _missed_epoch(self, trainer: Trainer) -> bool:
+        # Before training; or after a resume from a checkpoint that was written before its epoch was measured.
+        completed = trainer.current_epoch
+        if completed == 0:
+            return trainer.global_step == 0
+        last = max((row.epoch for row in self.history), default=0.0)
+        return last < completed and self.schedule(completed)
+
     # ---- for users ----
 
     def plot(self) -> Figure:
@@ -150,21 +138,15 @@ class ForesightCallback(ShowsArguments, Callback):
         return next(iter(figures.values()))
 
     @property
-    def name(self) -> str:
-        """Name of the class, for messages."""
-        return type(self).__name__
-
-    @property
-    def num_failures(self) -> int:
-        """How many measurements failed or came out as NaN."""
-        return self._failures.count
-
-    @property
     def state_key(self) -> str:
         """Identifies this callback in a checkpoint; distinct prefixes make distinct keys."""
         key = f"{type(self).__qualname__}[{self.prefix}]"
         # Of two equal keys a new Trainer would complain in words that do not say what to do, before `setup` can.
         return f"{key} {id(self)}" if self._stage is None else key
+
+    def key(self, key: str) -> str:
+        """Return a key with the prefix."""
+        return f"{self.prefix}/{key}"
 
     def state_dict(self) -> dict[str, Any]:
         """Return the history for a checkpoint."""
@@ -175,147 +157,3 @@ class ForesightCallback(ShowsArguments, Callback):
         if self._stage not in (None, "fit"):  # validating or testing an old checkpoint forgets nothing
             return
         self.history.load_state_dict(state_dict["history"])
-
-    # ---- Trainer events ----
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Remember what the Trainer is about to do, and refuse two callbacks under one prefix."""
-        self._stage = stage
-        check_prefixes(self._siblings(trainer))
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prepare, and take the first measurement."""
-        if any(is_lazy(parameter) for parameter in pl_module.parameters()):
-            raise ValueError(
-                f"{self.name}: the model has lazy layers without weights yet, and measuring would initialise them. "
-                "Run a batch through the model first, for instance in configure_model."
-            )
-        if trainer.global_step == 0 and len(self.history):
-            self.history = History()  # a new run, not a resumed one: whoever holds the old history keeps it
-        self._running, self._bands_written = True, False
-        self._figures = FigureRecord(trainer.log_dir)  # a collective: asked for once, by every rank
-        self._last_global_step = trainer.global_step
-        self.prepare(trainer, pl_module)
-        self._cost = CostReport(self.name, self.cost_arguments)
-        self._handle("start", trainer, pl_module)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Measure after an optimizer step, if the schedule says so."""
-        if trainer.global_step == self._last_global_step:  # accumulating
-            return
-        self._last_global_step = trainer.global_step
-        self._handle("step", trainer, pl_module)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure after an epoch, if the schedule says so."""
-        self._handle("epoch", trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what is still waiting, and the figures."""
-        self._finish(trainer)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write what was measured until then; Lightning calls no teardown after an exception."""
-        self._finish(trainer)
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Release what was held for the run."""
-        self.release()
-
-    # ---- inside ----
-
-    def key(self, key: str) -> str:
-        """Return a key with the prefix."""
-        return f"{self.prefix}/{key}"
-
-    @staticmethod
-    def _siblings(trainer: Trainer) -> list[ForesightCallback]:
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        return [callback for callback in callbacks if isinstance(callback, ForesightCallback)]
-
-    def _missed_epoch(self, trainer: Trainer) -> bool:
-        # Before training; or after a resume from a checkpoint that was written before its epoch was measured.
-        completed = trainer.current_epoch
-        if completed == 0:
-            return trainer.global_step == 0
-        last = max((row.epoch for row in self.history), default=0.0)
-        return last < completed and self.schedule(completed)
-
-    def _handle(self, event: Event, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.event = event
-        with self.leaving_the_run_alone(trainer):
-            if self.should_measure(trainer, pl_module):
-                with self._cost.counting():
-                    self._record(trainer, pl_module, self.measure(trainer, pl_module))
-        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        siblings = self._siblings(trainer)
-        # The last one writes for all, which have measured by then.
-        if siblings[-1] is self and (event != "step" or (every and completed_steps(trainer, event) % every == 0)):
-            self._write(trainer, siblings)
-
-    def _record(self, trainer: Trainer, pl_module: LightningModule, measured: Measured) -> None:
-        step, epoch = logged_step(trainer, self.event), completed_epochs(trainer, self.event)
-        if not isinstance(measured, Mapping):
-            raise TypeError(f"measure() returned {type(measured).__name__}; expected a mapping of keys to values")
-        for key, number in measured.items():
-            value = number if isinstance(number, Estimate) else torch.as_tensor(number, device=pl_module.device)
-            keys = [self.key(key)] if isinstance(key, str) else [self.key(one) for one in key]
-            self.history.add(step=step, epoch=epoch, key=keys, value=value)
-            values = (value.value if isinstance(value, Estimate) else value).detach().reshape(-1)
-            # EarlyStopping and ModelCheckpoint read callback_metrics; LearningRateMonitor fills it in this way too.
-            trainer.callback_metrics.update(zip(keys, values.unbind(), strict=True))
-            if self.prog_bar:
-                for one, number in zip(keys, values.unbind(), strict=True):
-                    if one.count("/") == 1:
-                        pl_module.log(one, number, prog_bar=True, logger=False)
-
-    def _write(self, trainer: Trainer, siblings: Sequence[ForesightCallback]) -> None:
-        new = write_histories(siblings, trainer)
-        if not self._bands_written and any(new.values()) and trainer.is_global_zero:
-            self._bands_written = True
-            with self.leaving_the_run_alone(trainer):
-                write_bands(siblings, trainer)
-        for one, rows in new.items():
-            if rows and one.event != "step" and one._figures.is_due():
-                one._draw(trainer)
-
-    def _draw(self, trainer: Trainer) -> None:
-        with self.leaving_the_run_alone(trainer):
-            self._figures.draw(self, trainer)
-
-    def flush(self, trainer: Trainer) -> list[Row]:
-        """Fetch the values that wait on the device, and report those that are no numbers."""
-        dropped = len(self.history.dropped)
-        with self._cost.counting():
-            rows = self.history.flush()
-        if len(self.history.dropped) > dropped:
-            self._failures.dropped(self.history.dropped[dropped:], trainer.lightning_module)
-        if rows:
-            self._cost.report(moment(trainer, self.event))
-        return rows
-
-    def _finish(self, trainer: Trainer) -> None:
-        if not self._running:
-            return
-        self._running = False
-        self._write(trainer, [self])
-        self._draw(trainer)
-        self.release()
-
-    @contextmanager
-    def working_on(self, layer: str) -> Iterator[None]:
-        """Say which layer a block measures: what fails or takes long in it is reported under that name."""
-        self._failures.layer = layer
-        with self._cost.counting(layer):
-            yield
-        self._failures.layer = None
-
-    @contextmanager
-    def leaving_the_run_alone(self, trainer: Trainer) -> Iterator[None]:
-        """Turn what a block raises into a warning."""
-        try:
-            yield
-        except Exception as error:
-            self._failures.failed(error, moment(trainer, self.event))

@@ -25,40 +25,54 @@ class CostReport:
         self.arguments = tuple(arguments)
         self._began = perf_counter()
         self._layers: dict[str, float] = {}
-        self._now = self._total = 0.0
+        self._seconds = self._total = 0.0
+        self._num_measurements = 0
         self._told = False
 
     @contextmanager
-    def counting(self, layer: str | None = None) -> Iterator[None]:
-        """Count the time of a block, as a whole or as that of a layer within."""
+    def measuring(self) -> Iterator[None]:
+        """Count the time of a measurement."""
+        self._num_measurements += 1
+        with self.waiting():
+            yield
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time until the values of the measurements so far have come from the device."""
         start = perf_counter()
         try:
             yield
         finally:
-            seconds = perf_counter() - start
-            if layer is None:
-                self._now += seconds
-            else:
-                self._layers[layer] = self._layers.get(layer, 0.0) + seconds
+            self._seconds += perf_counter() - start
+
+    @contextmanager
+    def layer(self, name: str) -> Iterator[None]:
+        """Count the time of a layer within a measurement."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self._layers[name] = self._layers.get(name, 0.0) + perf_counter() - start
 
     def report(self, moment: str) -> None:
-        """Tell of the measurement that just ended, if it was long or all of them are a large share of the run.
+        """Tell of the measurements since the last report, if they were long or all of them are much of the run.
 
         Args:
             moment: Step and epoch, in words.
         """
-        seconds, layers = self._now, self._layers
-        self._now, self._layers = 0.0, {}
-        self._total += seconds
+        number, layers = max(self._num_measurements, 1), self._layers
+        seconds = self._seconds / number
+        self._total += self._seconds
+        self._seconds, self._num_measurements, self._layers = 0.0, 0, {}
         share = self._total / max(perf_counter() - self._began, self._total)
         # A run of a few seconds is nobody's concern, whatever the share.
         if self._told or self._total < LONG or (seconds < LONG and share < SHARE):
             return
         self._told = True
         longest = max(layers, key=layers.__getitem__, default=None)
-        layer = "" if longest is None else f", {layers[longest]:.1f} s of it layer {longest!r}"
+        layer = "" if longest is None else f", {layers[longest] / number:.1f} s of it layer {longest!r}"
         *some, last = (f"{argument}=" for argument in self.arguments)
         rank_zero_info(
-            f"{self.owner}: the measurement at {moment} took {seconds:.1f} s{layer}; all so far are {share:.0%} of the "
+            f"{self.owner}: a measurement takes {seconds:.1f} s{layer}. Until {moment} measuring was {share:.0%} of the "
             f"time since training began. To spend less, set {', '.join(some)} or {last}."
         )

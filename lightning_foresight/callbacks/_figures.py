@@ -13,7 +13,7 @@ from lightning_foresight.loggers import write_figure
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
 
-    from lightning_foresight.callbacks._base import ForesightCallback
+    from lightning_foresight.callbacks._events import RunEvents
 
 
 class FigureRecord:
@@ -34,7 +34,7 @@ class FigureRecord:
         # A figure costs far more than a number, and one of a single point shows nothing.
         return self._num_writes >= 4 and math.log(self._num_writes, 4).is_integer()
 
-    def draw(self, callback: ForesightCallback, trainer: Trainer) -> None:
+    def draw(self, callback: RunEvents, trainer: Trainer) -> None:
         """Draw what was measured since the last time, if anything was."""
         trial = trainer.fast_dev_run  # type: ignore[attr-defined]
         if not callback.log_figures or trial or not trainer.is_global_zero or not trainer.loggers:
