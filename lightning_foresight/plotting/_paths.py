@@ -8,8 +8,9 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, SymLogNorm
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
-from lightning_foresight.plotting._style import COLORS, EPOCH_COLORS, MARKERS
+from lightning_foresight.plotting._style import COLORS, EPOCH_COLORS, EPOCHS, MARKERS, epoch_locator
 
 
 class Path(NamedTuple):
@@ -22,10 +23,10 @@ class Path(NamedTuple):
     y_interval: tuple[Sequence[float], Sequence[float]] | None = None
 
 
-def draw_paths(axes: Axes, paths: Mapping[str, Path]) -> None:
-    """Draw paths with a marker a layer, colours from first to last epoch, and a colour bar."""
-    last = max(max(path.epochs, default=0.0) for path in paths.values())
-    first = min(min(path.epochs, default=0.0) for path in paths.values())
+def draw_paths(axes: Axes, paths: Mapping[str, Path]) -> list[Line2D]:
+    """Draw paths with a marker a layer, colours from first to last epoch, and a colour bar; return legend handles."""
+    epochs = [epoch for path in paths.values() for epoch in path.epochs]
+    first, last = min(epochs, default=0.0), max(epochs, default=0.0)
     # Networks change fast at first: long runs are coloured by the logarithm of the epoch.
     norm = SymLogNorm(linthresh=1, vmin=first, vmax=last) if last > 50 else Normalize(first, max(last, first + 1e-9))
     handles, scatter = [], None
@@ -59,9 +60,13 @@ def draw_paths(axes: Axes, paths: Mapping[str, Path]) -> None:
             zorder=2,
         )
         handles.append(Line2D([], [], color=color, marker=marker, markerfacecolor="white", label=name))
-    axes.legend(handles=handles, title="layer", fontsize="small", framealpha=0.85, loc="best")
     if scatter is not None and axes.figure is not None:
-        axes.figure.colorbar(scatter, ax=axes, label="epochs completed")
+        bar = axes.figure.colorbar(scatter, ax=axes, label=EPOCHS)
+        if not isinstance(norm, SymLogNorm) and (locator := epoch_locator(epochs)) is not None:
+            bar.locator = locator
+            bar.update_ticks()
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda epoch, _: f"{epoch:g}"))
+    return handles
 
 
 def _half_widths(

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, Locator, MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 # Okabe & Ito: distinguishable for the colour-blind, and in print.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A0A000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 EPOCH_COLORS = "viridis"
+EPOCHS = "epochs completed"
 
 
-def new_figure(width: float = 6.4, height: float = 4.8, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def new_figure(width: float = 5.6, height: float = 4.3, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """Return a figure with a row of axes, made without pyplot: no global state and nothing to close."""
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=130)
+    # White on every page: the colours are chosen for it, and a dark page would swallow transparent labels.
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=150, facecolor="white")
     axes = figure.subplots(1, columns, squeeze=False)[0]
     for one in axes:
         one.spines[["top", "right"]].set_visible(False)
@@ -26,3 +32,49 @@ def new_figure(width: float = 6.4, height: float = 4.8, columns: int = 1) -> tup
 def line_style(index: int) -> dict[str, Any]:
     """Return colour and marker of the ``index``-th line."""
     return {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
+
+
+def epoch_locator(epochs: Sequence[float]) -> Locator | None:
+    """Return whole epochs as ticks, or None where all there is happened within an epoch."""
+    if len(set(epochs)) == 1:
+        return FixedLocator(epochs[:1])
+    within = bool(epochs) and max(epochs) - min(epochs) < 2 and any(epoch % 1 for epoch in epochs)
+    return None if within else MaxNLocator(nbins=7, integer=True)
+
+
+def label_epochs(axes: Axes, epochs: Iterable[float]) -> None:
+    """Name the horizontal axis, with ticks at whole epochs."""
+    axes.set_xlabel(EPOCHS)
+    locator = epoch_locator(list(epochs))
+    if locator is not None:
+        axes.xaxis.set_major_locator(locator)
+
+
+def legend_below(axes: Axes, handles: Sequence[Artist], panels: int = 1) -> None:
+    """Put the legend under the axes, where it hides no path and no band, and make room for it.
+
+    Args:
+        axes: The first of the figure's panels.
+        handles: What to name.
+        panels: Panels of the figure beside each other.
+    """
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = int(0.85 * figure.get_figwidth() / panels / (0.55 + 0.07 * longest))  # inches of a line, and of a letter
+    columns = max(1, min(4, columns))
+    rows = -(-len(handles) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.19 * (rows - 1))
+    under_the_label = axes.transAxes + ScaledTranslation(0, -40 / 72, figure.dpi_scale_trans)
+    axes.legend(
+        handles=list(handles),
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        bbox_transform=under_the_label,
+        borderaxespad=0,
+        ncols=columns,
+        fontsize="small",
+        frameon=False,
+        handlelength=1.6,
+        columnspacing=1.2,
+    )

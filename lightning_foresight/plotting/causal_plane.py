@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lightning_foresight.plotting._paths import Path, draw_paths
-from lightning_foresight.plotting._style import line_style, new_figure
+from lightning_foresight.plotting._style import label_epochs, legend_below, line_style, new_figure
 
 
 def causal_plane(paths: Mapping[str, Path], *, unit: str = "bits") -> Figure:
-    """Draw the causal plane (Marrow, Michaud & Hoel 2020, arXiv 2010.13871), and beside it EI over training.
+    """Draw the causal plane (Marrow, Michaud & Hoel 2020, arXiv 2010.13871), and beside it EI_parts over training.
 
-    EI, the distance from the diagonal, is constant along the grey lines. In wide layers it is small against both
-    coordinates, so that all paths seem to lie on the diagonal: the second panel shows it on a scale of its own.
+    EI_parts, the height above the diagonal, is constant along the dotted lines. In wide layers it is small against
+    both coordinates, so that all paths seem to lie on the diagonal: the second panel shows it on a scale of its own.
 
     Args:
         paths: By layer, the epochs with degeneracy as ``x`` and sensitivity as ``y``.
@@ -29,38 +29,41 @@ def causal_plane(paths: Mapping[str, Path], *, unit: str = "bits") -> Figure:
         >>> figure.axes[0].get_ylabel()
         'sensitivity in bits'
     """
-    figure, (plane, over_time) = new_figure(width=11, columns=2)
-    draw_paths(plane, paths)
-    _draw_levels(plane)
+    figure, (plane, over_time) = new_figure(width=9.6, height=4.2, columns=2)
+    heights = {name: [y - x for x, y in zip(path.x, path.y, strict=True)] for name, path in paths.items()}
+    handles = draw_paths(plane, paths)
+    _draw_levels(plane, max((height for values in heights.values() for height in values), default=0.0))
     plane.set_xlabel(f"degeneracy in {unit}")
     plane.set_ylabel(f"sensitivity in {unit}")
     plane.set_title("Causal plane")
+    legend_below(plane, handles, panels=2)
 
-    for index, path in enumerate(paths.values()):
-        information = [y - x for x, y in zip(path.x, path.y, strict=True)]
-        over_time.plot(path.epochs, information, markersize=4, linewidth=1.4, **line_style(index))
-    over_time.set_xlabel("epochs completed")
-    over_time.set_ylabel(f"EI = sensitivity - degeneracy, in {unit}")
+    for index, (name, path) in enumerate(paths.items()):
+        over_time.plot(path.epochs, heights[name], markersize=4, linewidth=1.4, **line_style(index))
+    label_epochs(over_time, [epoch for path in paths.values() for epoch in path.epochs])
+    over_time.set_ylabel(f"sensitivity \N{MINUS SIGN} degeneracy in {unit}")
     over_time.set_ylim(bottom=0)
-    over_time.set_title("Distance from the diagonal")
+    over_time.set_title("EI_parts, the height above the diagonal")
     return figure
 
 
-def _draw_levels(axes: Axes) -> None:
-    """Draw the lines of constant EI at round values, labelled along the upper edge."""
+def _draw_levels(axes: Axes, highest: float) -> None:
+    """Draw the diagonal, and lines of constant EI_parts at round values as far as paths reach."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     axes.axline((0, 0), slope=1, color="grey", linewidth=0.9, zorder=0)
-    for level in MaxNLocator(nbins=4, steps=[1, 2, 5, 10]).tick_values(0, top - left):
-        if not 0 < level < top - left:
+    # Where all paths hug the diagonal, the second panel is the one to read.
+    levels = MaxNLocator(nbins=4, steps=[1, 2, 5, 10]).tick_values(0, top - left) if highest > (top - left) / 10 else []
+    for level in levels:
+        if not 0 < level < min(2 * highest, 0.9 * (top - left)):
             continue
-        axes.axline((0, level), slope=1, color="grey", alpha=0.5, linewidth=0.7, linestyle=":", zorder=0)
+        axes.axline((0, level), slope=1, color="grey", alpha=0.6, linewidth=0.8, linestyle=":", zorder=0)
         axes.annotate(
-            f"EI {level:g}",
+            f"EI_parts {level:g}",
             (min(top - level, right), min(top, right + level)),
             xytext=(-3, -3),
             textcoords="offset points",
             fontsize="x-small",
-            color="grey",
+            color="dimgrey",
             ha="right",
             va="top",
         )

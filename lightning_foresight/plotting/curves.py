@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from lightning_foresight.plotting._style import line_style, new_figure
+from lightning_foresight.plotting._style import label_epochs, legend_below, line_style, new_figure
 
 if TYPE_CHECKING:
     from lightning_foresight.history import Row
@@ -38,10 +38,11 @@ def curves(
         'epochs completed'
     """
     figure, (axes,) = new_figure()
+    handles = []
     for index, (label, rows) in enumerate(lines.items()):
         style = line_style(index)
         epochs = [row.epoch for row in rows]
-        axes.plot(epochs, [row.value for row in rows], label=label, markersize=4, linewidth=1.4, **style)
+        handles += axes.plot(epochs, [row.value for row in rows], label=label, markersize=4, linewidth=1.4, **style)
         if any(row.has_interval for row in rows):
             axes.fill_between(
                 epochs,
@@ -55,10 +56,10 @@ def curves(
             null = nulls[label]
             axes.plot([row.epoch for row in null], [row.value for row in null], "--", color=style["color"])
     if nulls:
-        axes.plot([], [], "--", color="grey", label="null: labels shuffled")
-    axes.set_xlabel("epochs completed")
+        handles += axes.plot([], [], "--", color="grey", label="null: labels shuffled")
+    label_epochs(axes, [row.epoch for rows in lines.values() for row in rows])
     axes.set_ylabel(ylabel)
     axes.set_title(title)
-    if len(lines) > 1 or nulls:
-        axes.legend(fontsize="small", framealpha=0.85)
+    if len(handles) > 1:
+        legend_below(axes, handles)
     return figure

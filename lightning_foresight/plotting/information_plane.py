@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from lightning_foresight.plotting._paths import Path, draw_paths
-from lightning_foresight.plotting._style import line_style, new_figure
+from lightning_foresight.plotting._style import legend_below, line_style, new_figure
 
 
 def information_plane(
@@ -25,7 +27,7 @@ def information_plane(
         paths: By layer, the epochs with I(X;T) as ``x`` and I(T;Y) as ``y``.
         nulls: By layer, the same with I(T;Y) of shuffled labels as ``y``: what an estimate of nothing looks like.
         input_limit: Largest I(X;T) that the samples can express, log2 n; a line where the estimate is saturated.
-        label_limit: Entropy of the labels, the largest possible I(T;Y).
+        label_limit: Entropy of the labels, the largest possible I(T;Y); a line.
         estimator: What was estimated, for the title.
         unit: Unit of both axes; empty for a measure of dependence that has none.
 
@@ -37,37 +39,35 @@ def information_plane(
         'I(X;T) in bits'
     """
     figure, (axes,) = new_figure()
-    draw_paths(axes, paths)
+    handles = draw_paths(axes, paths)
     for index, path in enumerate((nulls or {}).values()):
         axes.plot(
             path.x, path.y, ":x", color=line_style(index)["color"], markersize=4, linewidth=0.8, alpha=0.7, zorder=0
         )
     if nulls:
-        axes.plot([], [], ":x", color="grey", markersize=4, label="shuffled labels")
-        handles = [*axes.get_legend().legend_handles, axes.lines[-1]]  # type: ignore[union-attr]
-        axes.legend(handles=handles, title="layer", fontsize="small", framealpha=0.85, loc="best")
+        handles.append(Line2D([], [], color="grey", linestyle=":", marker="x", markersize=4, label="shuffled labels"))
     if input_limit is not None:
-        # Upper ends of intervals may lie far beyond what the samples can express: they run out of the picture.
-        right = min(axes.get_xlim()[1], 1.04 * input_limit)
-        first = min(min(path.x, default=right) for path in paths.values())
-        axes.set_xlim(max(axes.get_xlim()[0], first - 0.05 * (right - first)), right)
+        _frame(axes, paths, input_limit)
     if input_limit is not None and input_limit < axes.get_xlim()[1]:
-        axes.axvline(input_limit, color="grey", linestyle="--", linewidth=1)
-        axes.annotate(
-            "saturated: log$_2$ n",
-            (input_limit, 0.02),
-            xycoords=("data", "axes fraction"),
-            rotation=90,
-            ha="right",
-            fontsize="small",
-            color="grey",
-        )
+        label = f"log$_2$ n = {input_limit:.2f}"
+        handles.append(axes.axvline(input_limit, color="grey", linestyle="--", linewidth=1, zorder=0, label=label))
     if label_limit is not None:
-        axes.axhline(label_limit, color="grey", linestyle=":", linewidth=1)
-        axes.annotate(
-            "H(Y)", (0.01, label_limit), xycoords=("axes fraction", "data"), va="bottom", fontsize="small", color="grey"
-        )
+        label = f"H(Y) = {label_limit:.2f}"
+        handles.append(axes.axhline(label_limit, color="grey", linestyle="-", linewidth=0.8, zorder=0, label=label))
     axes.set_xlabel(f"I(X;T) in {unit}" if unit else "dependence of layer T on the inputs X")
     axes.set_ylabel(f"I(T;Y) in {unit}" if unit else "dependence of layer T and the labels Y")
     axes.set_title("Information plane" + (f", {estimator}" if estimator else ""))
+    legend_below(axes, handles)
     return figure
+
+
+def _frame(axes: Axes, paths: Mapping[str, Path], input_limit: float) -> None:
+    """Keep to what the samples can express, with an arrow where the end of an interval lies beyond it."""
+    right = min(axes.get_xlim()[1], 1.04 * input_limit)
+    first = min(min(path.x, default=right) for path in paths.values())
+    # No less than a tenth of the limit: layers that are saturated all along differ by nothing that is worth a scale.
+    left = min(first - 0.05 * (right - first), right - 0.1 * input_limit)
+    axes.set_xlim(left, right)
+    for index, path in enumerate(paths.values()):
+        if path.x_interval and path.x and path.x_interval[1][-1] > right:
+            axes.plot([right], path.y[-1:], ">", color=line_style(index)["color"], markersize=5, clip_on=False)

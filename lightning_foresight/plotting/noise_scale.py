@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from lightning_foresight.plotting._style import COLORS, line_style, new_figure
+from lightning_foresight.plotting._style import COLORS, label_epochs, legend_below, line_style, new_figure
 
 if TYPE_CHECKING:
     from lightning_foresight.history import Row
@@ -68,12 +68,11 @@ def noise_scale(
     )
     axes.set_yscale("log")
     axes.set_ylim(bottom / 3, top * 1.3)
-    axes.set_xlabel("epochs completed")
+    label_epochs(axes, epochs)
     axes.set_ylabel("examples")
     axes.set_title("Gradient noise scale")
     handles, labels = axes.get_legend_handles_labels()
-    shown = [(h, label) for h, label in zip(handles, labels, strict=True) if label != "unbounded" or unbounded]
-    axes.legend(*zip(*shown, strict=True), fontsize="small", framealpha=0.85)
+    legend_below(axes, [h for h, label in zip(handles, labels, strict=True) if label != "unbounded" or unbounded])
     return figure
 
 

@@ -27,7 +27,7 @@ def _legend(axes):
 def test_the_information_plane_has_a_path_a_layer_coloured_by_epoch():
     figure = information_plane(PATHS, input_limit=5.0, label_limit=1.0, estimator="kde")
     axes, colorbar = figure.axes
-    assert _legend(axes) == ["fc1", "fc2"]
+    assert _legend(axes) == ["fc1", "fc2", "H(Y) = 1.00"]
     assert axes.get_title() == "Information plane, kde"
     assert colorbar.get_ylabel() == "epochs completed"
     points = axes.collections[-1]
@@ -49,6 +49,21 @@ def test_an_interval_beyond_what_samples_can_express_does_not_push_the_paths_asi
     assert 6 < right < 6.5
 
 
+def test_an_interval_that_runs_out_of_the_plane_ends_in_an_arrow():
+    wide = Path([0, 1], [4.0, 5.0], [0.2, 0.9], ([4.0, 5.0], [80.0, 90.0]), None)
+    narrow = wide._replace(x_interval=([3.9, 4.9], [4.1, 5.1]))
+    axes = information_plane({"wide": wide, "narrow": narrow}, input_limit=6.0).axes[0]
+    (arrow,) = [line for line in axes.lines if line.get_marker() == ">"]
+    assert (arrow.get_xdata()[0], arrow.get_ydata()[0]) == (axes.get_xlim()[1], 0.9)
+    assert _legend(axes)[-1] == "log$_2$ n = 6.00"
+
+
+def test_saturated_layers_are_not_spread_over_the_whole_plane():
+    saturated = Path([0, 1], [8.965, 8.966], [2.0, 3.0])
+    left, right = information_plane({"fc1": saturated}, input_limit=8.966).axes[0].get_xlim()
+    assert right - left > 0.8
+
+
 def test_the_causal_plane_shows_ei_beside_it():
     figure = causal_plane(PATHS)
     plane, over_time = figure.axes[:2]
@@ -56,8 +71,15 @@ def test_the_causal_plane_shows_ei_beside_it():
     assert over_time.lines[0].get_ydata().tolist() == [1.0, 2.0, 3.0]
     labels = [text.get_text() for text in plane.texts]
     assert labels
-    assert all(label.startswith("EI ") for label in labels)
+    assert all(label.startswith("EI_parts ") for label in labels)
     _renders(figure)
+
+
+def test_paths_along_the_diagonal_have_no_levels_beside_them():
+    wide = Path([0, 1], [1000.0, 2000.0], [1005.0, 2004.0])
+    plane, over_time = causal_plane({"fc1": wide}).axes[:2]
+    assert not plane.texts
+    assert over_time.lines[0].get_ydata().tolist() == [5.0, 4.0]
 
 
 def test_a_plane_of_one_moment_and_a_long_run_can_be_drawn():
