@@ -246,7 +246,7 @@ class EICallback(ForesightCallback):
         paths = plane_paths(table, self.prefix, x="degeneracy", y="sensitivity")
         if paths:
             figures["causal_plane"] = causal_plane(paths)
-        names = {"ei": "network", "determinism": "network_determinism", "degeneracy": "network_degeneracy"}
+        names = {"EI": "network", "determinism": "network_determinism", "degeneracy": "network_degeneracy"}
         lines = {label: self.history[self.key(key)] for label, key in names.items() if self.key(key) in table}
         if lines:
             figures["weights"] = curves(lines, ylabel="bits", title="Effective information of the weights")

@@ -310,7 +310,12 @@ class InfoPlaneCallback(ForesightCallback):
 
     @property
     def _estimator_name(self) -> str:
-        return self.estimator if isinstance(self.estimator, str) else type(self.estimator).__name__
+        if not isinstance(self.estimator, str):
+            return type(self.estimator).__name__
+        # Values change with the resolution, so a picture says which one it was.
+        shown = {name: len(value) if isinstance(value, list) else value for name, value in self.options.items()}
+        options = ", ".join(f"{name}={value:.3g}" for name, value in shown.items() if isinstance(value, int | float))
+        return f"{self.estimator} ({options})" if options else self.estimator
 
 
 def _as_estimate(value: Estimate | Tensor) -> Estimate:

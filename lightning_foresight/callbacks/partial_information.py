@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
 _KEYS = {"complexity": ("complexity",), "invariants": ("redundancy", "vulnerability")}
 _FIGURES = {
-    "complexity": "representational complexity C",
-    "redundancy": "degree of redundancy r",
-    "vulnerability": "degree of vulnerability v",
-    "mi": "I(S;T) in bits",
+    "complexity": ("Representational complexity", "C in neurons"),
+    "redundancy": ("Degree of redundancy", "r in neurons"),
+    "vulnerability": ("Degree of vulnerability", "v in neurons"),
+    "mi": ("Information about the target", "I(S;T) in bits"),
 }
 _WARN_SATURATION = 0.5
 
@@ -263,11 +263,11 @@ class PIDCallback(ForesightCallback):
 
         figures = {}
         keys = self.history.keys()
-        for measure, label in _FIGURES.items():
+        for measure, (title, label) in _FIGURES.items():
             lines = {key.split("/")[1]: self.history[key] for key in keys if key.endswith(f"/{measure}")}
             nulls = {key.split("/")[1]: self.history[key] for key in keys if key.endswith(f"/{measure}_null")}
             if lines:
-                figures[measure] = curves(lines, ylabel=label, nulls=nulls)
+                figures[measure] = curves(lines, ylabel=label, title=title, nulls=nulls)
         return figures
 
     def release(self) -> None:

@@ -85,6 +85,13 @@ def test_without_targets_only_the_information_about_the_input_is_logged():
     assert callback.plot().axes[0].get_ylabel() == "I(X;T) in bits"
 
 
+def test_the_title_of_the_plane_says_at_which_resolution():
+    for options, shown in (({"bin_width": 0.5}, "bin_width=0.5"), ({"edges": [-1.0, 0.0, 1.0]}, "edges=3")):
+        callback = InfoPlaneCallback(num_samples=32, estimator="binned", options=options)
+        fit(callback, max_epochs=1)
+        assert callback.plot().axes[0].get_title() == f"Information plane, binned ({shown})"
+
+
 def test_the_plane_shows_every_layer_and_both_limits():
     callback = InfoPlaneCallback(num_samples=32)
     fit(callback, max_epochs=2)

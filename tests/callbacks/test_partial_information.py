@@ -261,6 +261,8 @@ def test_figures_show_every_layer_with_its_null():
     assert labels == ["net.2", "net.5", "net.6", "null: labels shuffled"]
     figures = callback.figures()
     assert set(figures) == {"complexity", "redundancy", "vulnerability", "mi"}
+    assert figures["mi"].axes[0].get_title() == "Information about the target"
+    assert figures["mi"].axes[0].get_ylabel() == "I(S;T) in bits"
     for measure in ("complexity", "mi"):
         dashed = [
             line for line in figures[measure].axes[0].lines if line.get_linestyle() == "--" and len(line.get_xdata())
