@@ -17,12 +17,14 @@ _FIRST_LOOK = 64
 
 
 class Cells(NamedTuple):
-    """The occupied cells of (T, label) and of T, by how many samples each holds."""
+    """The occupied cells of (T, label) and of T, by how many samples each holds; those of several layers in a row."""
 
     joint_counts: Tensor  # (joint cells,)
     label: Tensor  # (joint cells,)
     cell: Tensor  # (joint cells,), which cell of T
     counts: Tensor  # (cells,)
+    layer: Tensor  # (cells,), of which layer
+    num_layers: int
     num_labels: int
     num_samples: int
 
@@ -76,19 +78,23 @@ def row_keys(rows: Tensor, codes: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def count_cells(keys: Tensor, labels: Tensor, num_labels: int) -> Cells:
-    """Count the cells of the keys and of (key, label) with one sort, the label in the low bits.
+    """Count the cells of the keys and of (key, label) with one sort, the label and the layer in the low bits.
 
     Args:
-        keys: From :func:`row_keys`, shape ``(n,)``.
+        keys: From :func:`row_keys`, shape ``(n,)``, or ``(layers, n)`` for those of several layers.
         labels: Integers from 0, shape ``(n,)``.
         num_labels: More than the largest label.
     """
-    bits = (num_labels - 1).bit_length()
-    packed = _sort_((keys & (-1 << bits)).bitwise_or_(labels))
-    joint, joint_counts = torch.unique_consecutive(packed, return_counts=True)
+    num_layers, n = keys.shape if keys.ndim == 2 else (1, keys.shape[0])
+    bits, layer_bits = (num_labels - 1).bit_length(), (num_layers - 1).bit_length()
+    packed = (keys & (-1 << bits + layer_bits)).bitwise_or_(labels)
+    if layer_bits:
+        packed |= (torch.arange(num_layers, device=keys.device) << bits).unsqueeze(1)
+    joint, joint_counts = torch.unique_consecutive(_sort_(packed).flatten(), return_counts=True)
     values, cell = torch.unique_consecutive(joint >> bits, return_inverse=True)
     counts = torch.zeros_like(values).scatter_add_(0, cell, joint_counts)
-    return Cells(joint_counts, joint.bitwise_and_((1 << bits) - 1), cell, counts, num_labels, keys.shape[0])
+    layer, label = values.bitwise_and_((1 << layer_bits) - 1), joint.bitwise_and_((1 << bits) - 1)
+    return Cells(joint_counts, label, cell, counts, layer, num_layers, num_labels, n)
 
 
 def cell_numbers(keys: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, overload
 
 from torch import Tensor
 
@@ -88,6 +89,7 @@ def label_information(
     return entry.label(activations, labels, base=base, **options)
 
 
+@overload
 def plane_information(
     activations: Tensor,
     labels: Tensor,
@@ -96,11 +98,32 @@ def plane_information(
     estimator: str = "auto",
     base: float = 2,
     **options: Any,
-) -> tuple[Estimate, Estimate]:
-    """I(X;T) and I(T;Y) of one layer, sharing the work where the estimator can: one sort, one pass over pairs.
+) -> tuple[Estimate, Estimate]: ...
+@overload
+def plane_information(
+    activations: Mapping[str, Tensor],
+    labels: Tensor,
+    *,
+    inputs: Tensor | None = None,
+    estimator: str = "auto",
+    base: float = 2,
+    **options: Any,
+) -> dict[str, tuple[Estimate, Estimate]]: ...
+def plane_information(
+    activations: Tensor | Mapping[str, Tensor],
+    labels: Tensor,
+    *,
+    inputs: Tensor | None = None,
+    estimator: str = "auto",
+    base: float = 2,
+    **options: Any,
+) -> tuple[Estimate, Estimate] | dict[str, tuple[Estimate, Estimate]]:
+    """I(X;T) and I(T;Y) of a layer or of several, sharing the work where the estimator can.
+
+    All estimators share one sort, or one pass over pairs, between the two questions; ``"binned"`` between layers, too.
 
     Args:
-        activations: Shape ``(n, ...)``, one row for each of n distinct inputs.
+        activations: Shape ``(n, ...)``, one row for each of n distinct inputs; or several layers by name.
         labels: Integer classes, shape ``(n,)``.
         inputs: As in :func:`input_information`.
         estimator: A name in :data:`ESTIMATORS` that answers both questions.
@@ -108,7 +131,7 @@ def plane_information(
         **options: The estimator's own.
 
     Returns:
-        The two estimates, scalars.
+        The two estimates, scalars; those of several layers by the same names.
 
     Raises:
         ValueError: As :func:`input_information` and :func:`label_information`.
@@ -122,8 +145,20 @@ def plane_information(
         >>> i_xt, i_ty = plane_information(activations, torch.tensor([0, 1, 0, 1]), estimator="kde")
         >>> i_xt.value.item(), i_ty.value.item()
         (1.0, 0.0)
+        >>> layers = {"first": activations, "second": torch.zeros(4, 1)}
+        >>> plane = plane_information(layers, torch.tensor([0, 1, 0, 1]), estimator="binned")
+        >>> plane["first"][0].value.item(), plane["second"][0].value.item()
+        (1.0, 0.0)
     """
     entry = find_estimator("plane_information", estimator, "label", options)
+    if isinstance(activations, Mapping):
+        if entry.planes is not None and activations:
+            planes = entry.planes(list(activations.values()), labels, base=base, **options)
+            return dict(zip(activations, planes, strict=True))
+        return {
+            name: plane_information(layer, labels, inputs=inputs, estimator=estimator, base=base, **options)
+            for name, layer in activations.items()
+        }
     if entry.plane is not None:
         return entry.plane(activations, labels, base=base, **options)
     return (

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional.estimate import Estimate
+from lightning_foresight.functional.mutual_information._bins import check_binning
 from lightning_foresight.functional.mutual_information.auto import auto_pair, check_auto
-from lightning_foresight.functional.mutual_information.binned import binned_information, binned_pair, check_binning
+from lightning_foresight.functional.mutual_information.binned import binned_information, binned_pair, binned_planes
 from lightning_foresight.functional.mutual_information.edge import check_edge, edge_label, edge_pair
 from lightning_foresight.functional.mutual_information.gaussian import check_gaussian_copula, gaussian_copula_pair
 from lightning_foresight.functional.mutual_information.kde import check_kde, kde_information
@@ -36,6 +37,7 @@ class Estimator(NamedTuple):
         input: ``(activations, inputs, *, base, **options)``, I(X;T) of a layer.
         label: ``(activations, labels, *, base, **options)``, I(T;Y) with integer labels.
         plane: ``(activations, labels, *, base, **options)``, both at once.
+        planes: ``(layers, labels, *, base, **options)``, both of several layers at once, as a list.
     """
 
     summary: str
@@ -44,6 +46,7 @@ class Estimator(NamedTuple):
     input: Callable[..., Estimate] | None = None
     label: Callable[..., Estimate] | None = None
     plane: Callable[..., tuple[Estimate, Estimate]] | None = None
+    planes: Callable[..., list[tuple[Estimate, Estimate]]] | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -101,6 +104,7 @@ ESTIMATORS: dict[str, Estimator] = {
         input=lambda activations, inputs, **options: binned_information(activations, **options)[0],
         label=lambda activations, labels, **options: binned_information(activations, labels, **options)[1],
         plane=binned_information,
+        planes=binned_planes,
     ),
     "kde": Estimator(
         "bounds from pairwise distances for a layer with Gaussian noise",
@@ -191,14 +195,15 @@ def find_estimator(owner: str, name: str, question: str, options: dict[str, Any]
         >>> sorted(find_estimator("example", "kde", "input").options)
         ['bound', 'noise_variance']
     """
-    able = [key for key, entry in ESTIMATORS.items() if getattr(entry, question) is not None]
-    if name not in able:
+    entry = ESTIMATORS.get(name)
+    if entry is None or getattr(entry, question) is None:
+        able = [key for key, each in ESTIMATORS.items() if getattr(each, question) is not None]
         does_not = "is not an estimator" if name not in ESTIMATORS else "cannot answer this question"
         what = {"pair": "two sets of samples", "input": "I(X;T) of a layer", "label": "I(T;Y) with integer labels"}
         fail(
             owner, "estimator", name, f"{does_not}; for {what[question]} expected one of {', '.join(map(repr, able))}."
         )
-    entry = ESTIMATORS[name]
+    assert entry is not None  # fail() raises
     unknown = sorted(set(options or {}) - set(entry.options))
     if unknown:
         raise ValueError(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lightning_foresight import functional
 from lightning_foresight.functional import discrete_entropy, mutual_information
-from lightning_foresight.functional.mutual_information import _cells
+from lightning_foresight.functional.mutual_information import _cells, binned
 from tests.reference.information import TishbyPlane, counted_plane
 
 input_information = partial(functional.input_information, estimator="binned")
@@ -49,6 +49,42 @@ def test_cells_of_layers_of_any_width_are_those_that_python_counts(units: int, s
     estimates = plane_information(activations, labels, bin_width=1.0)
     expected = counted_plane(np.floor(activations.numpy()).astype(int), labels.numpy())
     assert [e.value.item() for e in estimates] == pytest.approx(expected, abs=1e-12)
+
+
+def several_layers() -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    activations, labels = random_layer(5)
+    dead, codes = torch.zeros(300, 2), torch.randint(0, 4, (300, 2), generator=torch.Generator().manual_seed(1))
+    # Neighbours that share all their keys, of any width and type: only their place tells them apart.
+    layers = {"first": activations, "copy": activations.clone(), "dead": dead, "as_dead": dead[:, :1], "codes": codes}
+    return layers, labels
+
+
+@pytest.mark.parametrize("options", [{"bin_width": 0.5}, {"bins": 5}, {"bins": 4, "correction": "miller_madow"}])
+def test_several_layers_at_once_read_what_each_reads_alone(options: dict) -> None:
+    layers, labels = several_layers()
+    together = plane_information(layers, labels, **options)
+    assert list(together) == list(layers)
+    for name, layer in layers.items():
+        for shared, alone in zip(together[name], plane_information(layer, labels, **options), strict=True):
+            for field in ("value", "std_error", "saturation"):
+                # The order of summation over cells is all that differs; a variance of 0 comes out as its rounding.
+                assert getattr(shared, field).item() == pytest.approx(getattr(alone, field).item(), abs=1e-9)
+            assert (shared.method, shared.num_samples) == (alone.method, alone.num_samples)
+
+
+def test_layers_that_do_not_fit_into_memory_together_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers, labels = several_layers()
+    whole = plane_information(layers, labels, bins=5)
+    monkeypatch.setattr(binned, "chunk_length", lambda total, bytes_per_item: 2)
+    parts = plane_information(layers, labels, bins=5)
+    values = [[each.value.item() for pair in plane.values() for each in pair] for plane in (parts, whole)]
+    assert values[0] == pytest.approx(values[1], abs=1e-12)
+
+
+def test_layers_of_different_samples_are_refused() -> None:
+    activations, labels = random_layer(0)
+    with pytest.raises(ValueError, match=r"binned\(activations, labels\): got 299 and 300 samples"):
+        plane_information({"first": activations, "second": activations[1:]}, labels, bins=5)
 
 
 def test_memory_budget_does_not_change_the_cells(monkeypatch: pytest.MonkeyPatch) -> None:

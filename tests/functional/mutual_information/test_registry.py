@@ -12,6 +12,7 @@ from lightning_foresight.functional import (
     input_information,
     label_information,
     mutual_information,
+    plane_information,
 )
 from lightning_foresight.functional.mutual_information import check_plane_estimator, find_estimator
 
@@ -89,3 +90,13 @@ def test_plane_needs_both_answers() -> None:
         check_plane_estimator("test", "gaussian_copula")
     with pytest.raises(ValueError, match=r"hsic\(kernel='magic'\): expected one of 'gaussian'"):
         check_plane_estimator("test", "hsic", {"kernel": "magic"})
+
+
+@pytest.mark.parametrize("name", ["auto", "binned", "kde", "hsic"])
+def test_layers_by_name_are_answered_by_name(name: str) -> None:
+    x, y, labels = samples()
+    planes = plane_information({"wide": y, "narrow": y[:, :1]}, labels, inputs=x, estimator=name)
+    assert list(planes) == ["wide", "narrow"]
+    alone = plane_information(y[:, :1], labels, inputs=x, estimator=name)
+    assert [e.value.item() for e in planes["narrow"]] == pytest.approx([e.value.item() for e in alone], abs=1e-12)
+    assert plane_information({}, labels, estimator=name) == {}
