@@ -177,13 +177,19 @@ def _rows(callback: ForesightCallback, trainer: Any, model: Any, checkpoint: dic
 
 
 def _epochs(checkpoint: dict[str, Any]) -> float:
-    """Return the completed epochs: LogCheckpoint notes them; other checkpoints tell whole ones."""
+    """Return the completed epochs: LogCheckpoint notes them, other checkpoints tell what they come to."""
     for key, state in checkpoint.get("callbacks", {}).items():
         # Its note may be of an earlier checkpoint than this one of another callback.
         if key.startswith("LogCheckpoint[") and state["step"] == checkpoint["global_step"]:
             return float(state["epoch"])
+    epoch = checkpoint["epoch"]
     progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress", {})
-    return float(checkpoint["epoch"] + bool(progress.get("is_last_batch")))
+    if not progress or progress["is_last_batch"]:
+        return float(epoch + bool(progress))
+    done = progress["current"]["processed"]
+    before = progress["total"]["processed"] - done
+    # Epochs have the length of those before, if there were any.
+    return epoch + min(done / before * epoch, 1.0) if before else float(epoch)
 
 
 def _present(output: Path) -> set[tuple[Path, str]]:

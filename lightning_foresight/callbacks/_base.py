@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lightning_foresight.callbacks._events import Measured, RunEvents
-from lightning_foresight.callbacks._progress import completed_steps
+from lightning_foresight.callbacks._progress import completed_steps, logged_step
 from lightning_foresight.functional._checks import check_bool, check_int, fail
 from lightning_foresight.functional._repr import ShowsArguments
 from lightning_foresight.probes.layers import LayerSpec
@@ -122,8 +122,9 @@ class ForesightCallback(ShowsArguments, RunEvents):
         completed = trainer.current_epoch
         if completed == 0:
             return trainer.global_step == 0
-        last = max((row.epoch for row in self.history), default=0.0)
-        return last < completed and self.schedule(completed)
+        epoch = max((row.epoch for row in self.history), default=0.0)
+        step = max((row.step for row in self.history), default=-1)  # of a run that stopped within its last epoch
+        return epoch < completed and step < logged_step(trainer, "start") and self.schedule(completed)
 
     # ---- for users ----
 

@@ -73,6 +73,6 @@ class CostReport:
         layer = "" if longest is None else f", {layers[longest] / number:.1f} s of it layer {longest!r}"
         *some, last = (f"{argument}=" for argument in self.arguments)
         rank_zero_info(
-            f"{self.owner}: a measurement takes {seconds:.1f} s{layer}. Until {moment} measuring was {share:.0%} of the "
-            f"time since training began. To spend less, set {', '.join(some)} or {last}."
+            f"{self.owner}: a measurement takes {seconds:.1f} s{layer}. Until {moment} measuring was {share:.0%} of "
+            f"the time since training began. To spend less, set {', '.join(some)} or {last}."
         )

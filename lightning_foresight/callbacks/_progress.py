@@ -26,11 +26,17 @@ def completed_epochs(trainer: Trainer, event: Event) -> float:
     """Return the number of completed epochs, a fraction within an epoch of known length."""
     if event == "start":
         return float(trainer.current_epoch)
-    if event == "epoch":
+    if event == "epoch" and not _stops_within(trainer):
         return float(trainer.current_epoch + 1)
     batches = trainer.num_training_batches
     done = trainer.fit_loop.epoch_loop.batch_idx + 1
     return trainer.current_epoch + (done / batches if batches else 0.0)  # of infinitely many, none
+
+
+def _stops_within(trainer: Trainer) -> bool:
+    """Say whether the run ends before its epoch does, whose last hooks Lightning calls all the same."""
+    is_over = trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step
+    return is_over and not trainer.is_last_batch
 
 
 def moment(trainer: Trainer, event: Event) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from lightning_foresight.callbacks._events import RunEvents
 from lightning_foresight.callbacks._lightning import Callback
 from lightning_foresight.callbacks._progress import completed_epochs
 from lightning_foresight.functional._checks import check_bool, fail
@@ -76,19 +77,24 @@ class LogCheckpoint(ShowsArguments, Callback):
         self._restored: dict[str, Any] | None = None
         self._last_global_step = 0
         self._epoch, self._step = 0.0, -1
+        self._precision = ""
+        self._is_set_up = False
 
     @property
     def state_key(self) -> str:
         """Identifies this callback in a checkpoint."""
-        return f"LogCheckpoint[{self.dirpath}]"
+        key = f"LogCheckpoint[{self.dirpath}]"
+        # As with measuring callbacks: `setup` says what to do about two equal keys.
+        return key if self._is_set_up else f"{key} {id(self)}"
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the moment, and the random states of torch (all devices), numpy and Python."""
+        """Return the moment, the precision, and the random states of torch (all devices), numpy and Python."""
         version, numbers, gauss = random.getstate()
         name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
         return {
             "epoch": self._epoch,
             "step": self._step,
+            "precision": self._precision,
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "numpy": [str(name), [int(key) for key in keys], int(position), int(has_gauss), float(cached)],
@@ -98,6 +104,24 @@ class LogCheckpoint(ShowsArguments, Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the random states until training goes on."""
         self._restored = state_dict
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Move behind the callbacks that measure: a checkpoint holds what they measured at its step."""
+        self._is_set_up = True
+        self._precision = str(trainer.precision)
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        others = [callback for callback in callbacks if callback is not self]
+        if any(isinstance(other, LogCheckpoint) and other.dirpath == self.dirpath for other in others):
+            fail("LogCheckpoint", "dirpath", str(self.dirpath), "another one saves there; give each its own folder.")
+        measuring = [place for place, other in enumerate(others) if isinstance(other, RunEvents)]
+        place = max(callbacks.index(self), *(before + 1 for before in measuring), 0)
+        trainer.callbacks = [*others[:place], self, *others[place:]]  # type: ignore[attr-defined]
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take the random states of a checkpoint from another folder, too: runs are moved."""
+        states = [state for key, state in checkpoint["callbacks"].items() if key.startswith("LogCheckpoint[")]
+        if states:
+            self.load_state_dict(states[0])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the random states of a checkpoint, before the loaders of the run draw their order."""
@@ -138,17 +162,17 @@ class LogCheckpoint(ShowsArguments, Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after an epoch."""
-        epoch = trainer.current_epoch + 1
+        epoch = completed_epochs(trainer, "epoch")
         if self.schedule is not None:
             by_steps = schedule_unit(self.schedule) == "steps"
-            due = self.schedule(trainer.global_step if by_steps else epoch)
+            due = self.schedule(trainer.global_step if by_steps else trainer.current_epoch + 1)
         else:
             # Within an epoch of unknown length nothing was due: its moments are made up for at its end.
             known = math.isfinite(trainer.num_training_batches)
             tail = 1 / max(1, trainer.num_training_batches) * trainer.accumulate_grad_batches if known else 1
             due = any(epoch - tail < moment <= epoch for moment in self.epochs)
         if due:
-            self._save(trainer, float(epoch))
+            self._save(trainer, epoch)
 
     def _save(self, trainer: Trainer, epoch: float) -> None:
         self._epoch, self._step = epoch, trainer.global_step

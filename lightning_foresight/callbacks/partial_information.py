@@ -253,9 +253,9 @@ class PIDCallback(ForesightCallback):
         return measured
 
     def bands(self) -> Sequence[str]:
-        """Values with an error bar: all of them with a bootstrap, else those of random sets."""
+        """Values that may have an error: all of them with a bootstrap, else means over random sets."""
         keys = ["mi", *(key for measure in self.measures if isinstance(measure, str) for key in _KEYS[measure])]
-        return [f"{layer}/{key}" for layer in self._modules for key in keys] if self.bootstrap else []
+        return [f"{layer}/{key}" for layer in self._modules for key in keys]
 
     def figures(self) -> Mapping[str, Figure]:
         """Draw complexity, redundancy and vulnerability of every layer over training."""

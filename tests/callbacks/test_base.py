@@ -179,10 +179,9 @@ def test_many_short_measurements_are_told_of_when_they_are_a_tenth_of_the_run(cl
 
 @pytest.mark.parametrize("make", [EICallback, PIDCallback])
 def test_two_callbacks_of_a_class_without_prefixes_are_told_to_have_one(make):
-    message = (
-        rf"{make.__name__}\(prefix='(ei|pid)'\): {make.__name__} in the same Trainer logs under it too; give each "
-    )
-    with pytest.raises(ValueError, match=message + r".*for instance .*\(prefix='(ei|pid)_2'\)"):
+    name = make.__name__
+    message = rf"{name}\(prefix='(ei|pid)'\): {name} in the same Trainer logs under it too; give each callback a prefix"
+    with pytest.raises(ValueError, match=message + rf" of its own, for instance {name}\(prefix='(ei|pid)_2'\)"):
         fit([make(), make()])
 
 

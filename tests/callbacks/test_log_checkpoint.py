@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from lightning_foresight import LogCheckpoint, LogSchedule
+from lightning_foresight import EICallback, LogCheckpoint, LogSchedule
 from lightning_foresight.schedule import Every
 from tests.contract.cases import TinyModel, assert_same_run, fit, tiny_data
 
@@ -114,3 +114,65 @@ def test_a_trial_run_saves_nothing(tmp_path):
     fit(callback, fast_dev_run=True)
     assert callback.saved == []
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_stops_within_an_epoch_says_so(tmp_path):
+    saver, ei = LogCheckpoint(tmp_path, schedule=Every(1)), EICallback(measures=("weights",))
+    fit([saver, ei], max_steps=9, max_epochs=-1)  # of 6 steps an epoch
+    assert _epochs(saver) == [0, 1, 1.5]
+    assert [(row.step, row.epoch) for row in ei.history["ei/network"]] == [(0, 0), (5, 1), (8, 1.5)]
+    resumed = EICallback(measures=("weights",))
+    fit(resumed, ckpt_path=str(saver.saved[-1]), max_epochs=3)
+    # Lightning counts the broken epoch and begins the next.
+    assert [(row.step, row.epoch) for row in resumed.history["ei/network"]] == [(0, 0), (5, 1), (8, 1.5), (14, 3)]
+
+
+def test_a_run_that_stops_early_at_the_end_of_an_epoch_counts_it_whole():
+    class Stopping(TinyModel):
+        def on_train_epoch_end(self):
+            self.trainer.should_stop = True
+
+    ei = EICallback(measures=("weights",))
+    fit(ei, model=Stopping, max_epochs=4, min_epochs=2)
+    assert [row.epoch for row in ei.history["ei/network"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("saver_first", [True, False])
+def test_a_checkpoint_within_an_epoch_holds_what_is_measured_at_its_step(saver_first, tmp_path):
+    def callbacks(folder):
+        saver = LogCheckpoint(tmp_path / folder, schedule=Every(4, "steps"))
+        ei = EICallback(measures=("weights",), every_n_steps=4)
+        return [saver, ei] if saver_first else [ei, saver]
+
+    whole = callbacks("whole")
+    fit(whole, max_epochs=2)
+    (saver,) = (one for one in whole if isinstance(one, LogCheckpoint))
+    resumed = callbacks("resumed")
+    fit(resumed, max_epochs=2, ckpt_path=str(saver.saved[1]))  # after 4 steps
+    moments, again = (
+        [(row.step, row.key) for one in run if isinstance(one, EICallback) for row in one.history]
+        for run in (whole, resumed)
+    )
+    assert again == moments
+    assert {step for step, _ in moments} == {3, 7, 11}
+
+
+def test_a_saver_leaves_other_callbacks_in_their_order(tmp_path):
+    first, last = pl.Callback(), pl.callbacks.ModelCheckpoint(tmp_path / "other")
+    ei, saver = EICallback(measures=("weights",)), LogCheckpoint(tmp_path, epochs=(1,))
+    trainer = fit([first, saver, ei, last], max_epochs=1, enable_checkpointing=True)
+    assert trainer.callbacks == [first, ei, saver, last]
+
+
+def test_two_savers_into_one_folder_are_refused(tmp_path):
+    savers = [LogCheckpoint(tmp_path, epochs=(1,)), LogCheckpoint(tmp_path, epochs=(2,))]
+    with pytest.raises(ValueError, match=r"LogCheckpoint\(dirpath='.*'\): another one saves there; give each its own"):
+        fit(savers, max_epochs=1)
+
+
+def test_random_states_are_taken_from_a_checkpoint_that_was_moved(tmp_path):
+    saver = LogCheckpoint(tmp_path / "here", epochs=(1,))
+    whole = fit(saver, max_epochs=2)
+    moved = saver.saved[-1].rename(tmp_path / "moved.ckpt")
+    resumed = fit(LogCheckpoint(tmp_path / "there", epochs=(9,)), max_epochs=2, ckpt_path=str(moved))
+    assert_same_run(resumed, whole)
