@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 EPOCH_COLORS = "viridis"
 EPOCHS = "epochs completed"
+_TEX = re.compile(r"\\[a-z]+|[${}_]")
 
 
 def new_figure(width: float = 5.6, height: float = 4.3, columns: int = 1) -> tuple[Figure, list[Axes]]:
@@ -60,8 +62,8 @@ def legend_below(axes: Axes, handles: Sequence[Artist], panels: int = 1) -> None
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = int(0.85 * figure.get_figwidth() / panels / (0.55 + 0.07 * longest))  # inches of a line, and of a letter
+    longest = max(len(_TEX.sub("", str(handle.get_label()))) for handle in handles)
+    columns = int(0.85 * figure.get_figwidth() / panels / (0.5 + 0.06 * longest))  # inches of a line, and of a letter
     columns = max(1, min(4, columns))
     rows = -(-len(handles) // columns)
     figure.set_figheight(figure.get_figheight() + 0.19 * (rows - 1))
