@@ -6,7 +6,7 @@ import glob
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Optional
 
 import pytorch_lightning as pl
 
@@ -38,16 +38,11 @@ def _parser() -> ArgumentParser:
     measure.add_argument("--checkpoints", type=list[str], required=True, help="Files or globs, quoted.")
     measure.add_argument("--output", type=str, required=True, help="The CSV file to append to.")
     measure.add_argument("--device", type=str, default="cpu", help="Where to measure.")
+    measure.add_argument("--precision", type=Optional[str], default=None, help="That of the run, as 'bf16-mixed'.")
 
     parser = ArgumentParser(prog="foresight", description="Information about networks, from their checkpoints.")
     parser.add_subcommands().add_subcommand("measure", measure)
     return parser
-
-
-def _val_dataloader(data: Any) -> Any:
-    """Return the loader, or ``None`` where a datamodule has not written one: then Lightning's own method raises."""
-    written = type(data).val_dataloader.__qualname__ != "DataHooks.val_dataloader"
-    return data.val_dataloader() if written else None
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -68,16 +63,14 @@ def main(args: Sequence[str] | None = None) -> int:
     if not paths:
         print(f"foresight measure: no file matches {', '.join(chosen.checkpoints)}", file=sys.stderr)
         return 1
-    chosen.data.prepare_data()
-    chosen.data.setup("fit")
     measured = measure_checkpoints(
         chosen.model,
         paths,
         chosen.callbacks,
-        train_dataloader=chosen.data.train_dataloader(),
-        val_dataloader=_val_dataloader(chosen.data),
+        datamodule=chosen.data,
         output=chosen.output,
         device=chosen.device,
+        precision=chosen.precision,
     )
     print(f"{chosen.output}: {len(measured)} of {len(paths)} checkpoints measured, the others were there already")
     return 0

@@ -6,7 +6,6 @@ import csv
 import io
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,40 +13,15 @@ import torch
 from filelock import FileLock  # comes with torch
 
 from lightning_foresight.callbacks._base import ForesightCallback
-from lightning_foresight.functional._checks import fail
+from lightning_foresight.callbacks._stand_in import PRECISIONS, StandIn, is_written
+from lightning_foresight.functional._checks import check_choice, fail
 from lightning_foresight.history import History, Row
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
 
 COLUMNS = ("checkpoint", *Row._fields)
-
-
-class _StandIn:
-    """What the callbacks ask a Trainer for, without a run."""
-
-    loggers: tuple[Any, ...] = ()
-    optimizers: tuple[Any, ...] = ()
-    world_size = 1
-    is_global_zero = True
-
-    def __init__(self, model: Any, train: Any, val: Any) -> None:
-        self.model = model
-        self.train_dataloader, self.val_dataloaders = train, val
-        self.precision_plugin = self.strategy = self
-        self.global_step, self.current_epoch = 0, 0
-
-    def convert_input(self, batch: Any) -> Any:
-        """Return a batch in the precision of the model, which is its own."""
-        return batch
-
-    def batch_to_device(self, batch: Any, device: torch.device) -> Any:
-        """Move a batch as the model does in a run, the hook after that included."""
-        return self.model.on_after_batch_transfer(self.model.transfer_batch_to_device(batch, device, 0), 0)
-
-    def forward_context(self) -> nullcontext[None]:
-        """Return a context in which the model runs in its own precision."""
-        return nullcontext()
+_PRECISION_OF = {torch.float64: "64-true", torch.float16: "16-true", torch.bfloat16: "bf16-true"}
 
 
 def measure_checkpoints(
@@ -57,8 +31,10 @@ def measure_checkpoints(
     *,
     train_dataloader: Any = None,
     val_dataloader: Any = None,
+    datamodule: Any = None,
     output: str | Path,
     device: str = "cpu",
+    precision: str | None = None,
 ) -> list[Path]:
     """Measure checkpoints with callbacks and append what they return to a CSV file.
 
@@ -71,16 +47,21 @@ def measure_checkpoints(
         callbacks: What to measure: everything that looks at a model at rest. The gradient noise scale needs a run.
         train_dataloader: The loader that ``dataloader="train"`` means.
         val_dataloader: The loader that ``dataloader="val"`` means.
+        datamodule: Instead of loaders, the LightningDataModule that has them; its transfer hooks are called, too.
         output: The CSV file, with one line a value: the checkpoint's path and the fields of
             :class:`~lightning_foresight.history.Row`.
         device: Where to measure.
+        precision: That of the run, as in ``Trainer(precision="bf16-mixed")``. By default what
+            :class:`~lightning_foresight.LogCheckpoint` noted, else the type of the weights, which does not tell that a
+            run was of mixed precision.
 
     Returns:
         The checkpoints that were measured now.
 
     Raises:
         TypeError: If a callback is none of this package.
-        ValueError: If a callback cannot measure a model at rest, or two have the same prefix.
+        ValueError: If a callback cannot measure a model at rest, two have the same prefix, or the precision is none of
+            ``"32-true"``, ``"64-true"``, ``"16-true"``, ``"bf16-true"``, ``"16-mixed"`` and ``"bf16-mixed"``.
 
     Example:
         >>> from lightning_foresight import EICallback
@@ -90,8 +71,19 @@ def measure_checkpoints(
     ours = list(callbacks) if isinstance(callbacks, Sequence) else [callbacks]
     _check(ours)
     output = Path(output)
+    if precision is not None:
+        check_choice("measure_checkpoints", "precision", precision, PRECISIONS)
+    if datamodule is not None:
+        if train_dataloader is not None or val_dataloader is not None:
+            fail("measure_checkpoints", "datamodule", datamodule, "expected loaders or a datamodule, not both.")
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        train_dataloader, val_dataloader = (
+            getattr(datamodule, name)() if is_written(datamodule, name) else None
+            for name in ("train_dataloader", "val_dataloader")
+        )
     model.to(device)
-    trainer: Any = _StandIn(model, train_dataloader, val_dataloader)
+    trainer: Any = None
     measured = []
     prepared: set[str] = set()
     for path in map(Path, [checkpoints] if isinstance(checkpoints, (str, Path)) else checkpoints):
@@ -100,6 +92,13 @@ def measure_checkpoints(
         if not missing:
             continue
         checkpoint = torch.load(path, map_location=device, weights_only=True)
+        weights = _dtype(checkpoint["state_dict"])
+        wanted = precision or _noted(checkpoint).get("precision") or _PRECISION_OF.get(weights, "32-true")
+        if trainer is None or trainer.precision != wanted:
+            trainer = StandIn(model, train_dataloader, val_dataloader, datamodule, wanted)
+            prepared.clear()
+        if weights is not None:  # which would be cast to those of the model without a word
+            model.to(weights)
         model.load_state_dict(checkpoint["state_dict"])
         trainer.global_step, trainer.current_epoch = checkpoint["global_step"], checkpoint["epoch"]
         rows: list[Row] = []
@@ -178,10 +177,10 @@ def _rows(callback: ForesightCallback, trainer: Any, model: Any, checkpoint: dic
 
 def _epochs(checkpoint: dict[str, Any]) -> float:
     """Return the completed epochs: LogCheckpoint notes them, other checkpoints tell what they come to."""
-    for key, state in checkpoint.get("callbacks", {}).items():
-        # Its note may be of an earlier checkpoint than this one of another callback.
-        if key.startswith("LogCheckpoint[") and state["step"] == checkpoint["global_step"]:
-            return float(state["epoch"])
+    noted = _noted(checkpoint)
+    # The moment may be that of an earlier checkpoint than this one of another callback.
+    if noted and noted["step"] == checkpoint["global_step"]:
+        return float(noted["epoch"])
     epoch = checkpoint["epoch"]
     progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress", {})
     if not progress or progress["is_last_batch"]:
@@ -190,6 +189,18 @@ def _epochs(checkpoint: dict[str, Any]) -> float:
     before = progress["total"]["processed"] - done
     # Epochs have the length of those before, if there were any.
     return epoch + min(done / before * epoch, 1.0) if before else float(epoch)
+
+
+def _noted(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return what a LogCheckpoint of the run has noted."""
+    states = checkpoint.get("callbacks", {}).items()
+    return next((state for key, state in states if key.startswith("LogCheckpoint[")), {})
+
+
+def _dtype(state: dict[str, Any]) -> torch.dtype | None:
+    """Return the one type of all weights, if there is one."""
+    types = {value.dtype for value in state.values() if isinstance(value, torch.Tensor) and value.is_floating_point()}
+    return types.pop() if len(types) == 1 else None
 
 
 def _present(output: Path) -> set[tuple[Path, str]]:

@@ -4,6 +4,7 @@ import csv
 import multiprocessing
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from lightning_foresight import EICallback, GradientNoiseScaleCallback, InfoPlaneCallback, LogCheckpoint
@@ -153,3 +154,79 @@ def test_of_two_jobs_that_measured_the_same_one_writes(tmp_path):
 def test_callbacks_of_others_are_refused(tmp_path):
     with pytest.raises(TypeError, match=r"measure_checkpoints\(callbacks=.*LogCheckpoint.*\): expected callbacks"):
         _measure([], LogCheckpoint(tmp_path, epochs=(1,)), tmp_path / "x.csv")
+
+
+class HookedData(pl.LightningDataModule):
+    """Prepares batches in hooks of its own."""
+
+    def train_dataloader(self):
+        return tiny_data()[0]
+
+    def val_dataloader(self):
+        return tiny_data()[1]
+
+    def on_before_batch_transfer(self, batch, dataloader_idx):
+        return batch[0] * 5 - 1, batch[1]
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return batch[0] + 2, batch[1]
+
+
+def test_hooks_and_loaders_of_a_datamodule_are_those_of_the_run(tmp_path):
+    live, saver = _callbacks(), LogCheckpoint(tmp_path, epochs=(1,))
+    trainer = pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[*live, saver],
+    )
+    trainer.fit(HookedModel(), datamodule=HookedData())
+    output = tmp_path / "later.csv"
+    measure_checkpoints(HookedModel(), saver.saved, _callbacks(), datamodule=HookedData(), output=output)
+    later = {(row.epoch, row.key): row.value for row in read_measurements(output)}
+    assert later == pytest.approx(_values(*live), rel=1e-5, abs=1e-6)
+    with pytest.raises(ValueError, match=r"measure_checkpoints\(datamodule=.*\): expected loaders or a datamodule"):
+        measure_checkpoints(
+            HookedModel(), [], _callbacks(), datamodule=HookedData(), train_dataloader=[], output=output
+        )
+
+
+def _values(*callbacks):
+    return {(row.epoch, row.key): row.value for callback in callbacks for row in callback.history}
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed", "64-true"])
+@pytest.mark.parametrize("saved_by", ["us", "lightning"])
+def test_the_precision_is_that_of_the_run(precision, saved_by, tmp_path):
+    live, saver = _callbacks(), LogCheckpoint(tmp_path, epochs=(1,), start=False)
+    other = pl.callbacks.ModelCheckpoint(tmp_path / "other")
+    chosen = [saver] if saved_by == "us" else [other]
+    fit([*live, *chosen], max_epochs=1, precision=precision, enable_checkpointing=True)
+    paths = saver.saved if saved_by == "us" else [other.best_model_path]
+    # Weights are of single precision in a run of mixed precision: Lightning's checkpoint does not tell.
+    told = precision if saved_by == "lightning" and precision.endswith("mixed") else None
+    train, val = tiny_data()
+    output = tmp_path / "later.csv"
+    measure_checkpoints(
+        TinyModel(), paths, _callbacks(), train_dataloader=train, val_dataloader=val, output=output, precision=told
+    )
+    later = {(row.epoch, row.key): row.value for row in read_measurements(output)}
+    expected = {moment: value for moment, value in _values(*live).items() if moment[0] == 1}
+    assert later == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_an_unknown_precision_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"measure_checkpoints\(precision='half'\): expected one of '32-true', "):
+        measure_checkpoints(TinyModel(), [], _callbacks(), output=tmp_path / "x.csv", precision="half")
+
+
+def test_checkpoints_of_lightning_within_an_epoch_tell_its_fraction(tmp_path):
+    keep = pl.callbacks.ModelCheckpoint(tmp_path, every_n_train_steps=4, save_top_k=-1, filename="{step}")
+    fit(keep, max_epochs=2, enable_checkpointing=True)  # of 6 steps
+    paths = [tmp_path / f"step={step}.ckpt" for step in (8, 12)]
+    _measure(paths, _callbacks()[0], tmp_path / "later.csv")
+    epochs = [row.epoch for row in read_measurements(tmp_path / "later.csv")["ei/network"]]
+    assert epochs == pytest.approx([8 / 6, 2])

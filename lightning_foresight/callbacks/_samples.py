@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from lightning_foresight.callbacks._stand_in import StandIn
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.probes.isolation import preserved_random_state
 from lightning_foresight.probes.samples import fixed_batches
@@ -40,7 +41,9 @@ def run_samples(
 
 def _transferred(trainer: Trainer, pl_module: LightningModule, batch: Any) -> Any:
     """Put a batch on the device through the hooks of the model or the datamodule, in the order of Lightning's loops."""
-    batch = pl_module._on_before_batch_transfer(trainer.precision_plugin.convert_input(batch))  # no public name
+    in_run = pl_module._on_before_batch_transfer  # there is no public name for it
+    before_transfer = trainer.before_transfer if isinstance(trainer, StandIn) else in_run
+    batch = before_transfer(trainer.precision_plugin.convert_input(batch))
     return trainer.strategy.batch_to_device(batch, pl_module.device)
 
 
@@ -67,6 +70,7 @@ def example_batch(trainer: Trainer, pl_module: LightningModule, *, num_samples: 
     """Return one small batch to trace the model with: of training data, or the model's ``example_input_array``."""
     example = getattr(pl_module, "example_input_array", None)
     if example is not None:
+        example = trainer.precision_plugin.convert_input(example)
         return pl_module.transfer_batch_to_device(example, pl_module.device, 0)
     return run_samples(trainer, pl_module, "train", num_samples, seed=seed, owner=owner)[0]
 
