@@ -6,7 +6,7 @@ import glob
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
 
@@ -38,7 +38,7 @@ def _parser() -> ArgumentParser:
     measure.add_argument("--checkpoints", type=list[str], required=True, help="Files or globs, quoted.")
     measure.add_argument("--output", type=str, required=True, help="The CSV file to append to.")
     measure.add_argument("--device", type=str, default="cpu", help="Where to measure.")
-    measure.add_argument("--precision", type=Optional[str], default=None, help="That of the run, as 'bf16-mixed'.")
+    measure.add_argument("--precision", type=str | None, default=None, help="That of the run, as 'bf16-mixed'.")
 
     parser = ArgumentParser(prog="foresight", description="Information about networks, from their checkpoints.")
     parser.add_subcommands().add_subcommand("measure", measure)

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
 
 COLUMNS = ("checkpoint", *Row._fields)
-_PRECISION_OF = {torch.float64: "64-true", torch.float16: "16-true", torch.bfloat16: "bf16-true"}
+_PRECISION_OF: dict[torch.dtype | None, str] = {
+    torch.float64: "64-true",
+    torch.float16: "16-true",
+    torch.bfloat16: "bf16-true",
+}
 
 
 def measure_checkpoints(
@@ -106,7 +110,7 @@ def measure_checkpoints(
             if callback.prefix not in prepared:
                 callback.prepare(trainer, model)
                 prepared.add(callback.prefix)
-            rows += _rows(callback, trainer, model, checkpoint)
+            rows += _rows(callback, trainer, model, checkpoint, path)
         _append(output, path, rows)
         measured.append(path)
     for callback in ours:
@@ -161,7 +165,7 @@ def _check(callbacks: list[ForesightCallback]) -> None:
             fail("measure_checkpoints", "callbacks", prefixes, "give each callback a prefix of its own.")
 
 
-def _rows(callback: ForesightCallback, trainer: Any, model: Any, checkpoint: dict[str, Any]) -> list[Row]:
+def _rows(callback: ForesightCallback, trainer: Any, model: Any, checkpoint: dict[str, Any], path: Path) -> list[Row]:
     history = History()
     loop = checkpoint.get("loops", {}).get("fit_loop", {})
     step = max(0, loop.get("epoch_loop.state_dict", {}).get("_batches_that_stepped", checkpoint["global_step"]) - 1)
@@ -170,7 +174,7 @@ def _rows(callback: ForesightCallback, trainer: Any, model: Any, checkpoint: dic
             keys = [callback.key(key)] if isinstance(key, str) else [callback.key(one) for one in key]
             history.add(step=step, epoch=_epochs(checkpoint), key=keys, value=value)
     except Exception as error:
-        warnings.warn(f"{callback.name}: {type(error).__name__}: {error}. The checkpoint is left out.", stacklevel=3)
+        warnings.warn(f"{callback.name}: {type(error).__name__}: {error}. {path.name} is left out.", stacklevel=3)
         return []
     return history.rows
 

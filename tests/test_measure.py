@@ -81,7 +81,7 @@ def test_a_checkpoint_that_cannot_be_measured_is_left_out_and_tried_again(tmp_pa
     broken["state_dict"]["net.0.weight"].fill_(float("nan"))
     torch.save(broken, tmp_path / "broken.ckpt")
     output = tmp_path / "later.csv"
-    with pytest.warns(UserWarning, match="InfoPlaneCallback: ValueError: .*NaN.*left out"):
+    with pytest.warns(UserWarning, match=r"InfoPlaneCallback: ValueError: .*NaN.*broken\.ckpt is left out"):
         _measure([paths[0], tmp_path / "broken.ckpt", paths[2]], _callbacks()[1], output)
     assert {line["checkpoint"] for line in _read(output)} == {str(paths[0]), str(paths[2])}
 
