@@ -10,6 +10,7 @@ import lightning_foresight
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import benchmark_figures
 from foresight_scraper import reset_argv
 
 project = "lightning_foresight"
@@ -62,4 +63,5 @@ def _skip_fields(app, what, name, obj, skip, options):
 
 
 def setup(app):
+    benchmark_figures.draw_all()
     app.connect("autodoc-skip-member", _skip_fields)
