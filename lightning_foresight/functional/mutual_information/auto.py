@@ -17,7 +17,8 @@ from lightning_foresight.functional.mutual_information.gaussian import (
     gaussian_information,
     normal_scores,
 )
-from lightning_foresight.functional.mutual_information.ksg import ksg_label, ksg_pair, ksg_terms
+from lightning_foresight.functional.mutual_information.ksg import ksg_pair, ksg_terms
+from lightning_foresight.functional.mutual_information.ross import ksg_label
 
 _OWNER = "auto"
 _SIGNIFICANCE = 0.01

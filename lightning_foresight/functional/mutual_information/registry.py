@@ -19,11 +19,12 @@ from lightning_foresight.functional.mutual_information.edge import check_edge, e
 from lightning_foresight.functional.mutual_information.gaussian import check_gaussian_copula, gaussian_copula_pair
 from lightning_foresight.functional.mutual_information.kde import check_kde, kde_information
 from lightning_foresight.functional.mutual_information.kernel_measures import MEASURES, check_measure, measure
-from lightning_foresight.functional.mutual_information.ksg import check_ksg, ksg_label, ksg_pair
+from lightning_foresight.functional.mutual_information.ksg import check_ksg, ksg_pair
 from lightning_foresight.functional.mutual_information.neural import OBJECTIVES, check_neural, neural_pair
 from lightning_foresight.functional.mutual_information.noisy import check_noisy, noisy_information
 from lightning_foresight.functional.mutual_information.probe import check_probe, probe_label
 from lightning_foresight.functional.mutual_information.renyi import check_renyi, renyi_label, renyi_pair
+from lightning_foresight.functional.mutual_information.ross import ksg_label
 from lightning_foresight.functional.mutual_information.sliced import check_sliced, sliced_label, sliced_pair
 
 

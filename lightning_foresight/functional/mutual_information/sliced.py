@@ -8,7 +8,8 @@ from torch import Tensor
 from lightning_foresight.functional._checks import check_base, check_int, check_same_length
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
-from lightning_foresight.functional.mutual_information.ksg import ksg_label, ksg_pair
+from lightning_foresight.functional.mutual_information.ksg import ksg_pair
+from lightning_foresight.functional.mutual_information.ross import ksg_label
 
 _OWNER = "sliced"
 

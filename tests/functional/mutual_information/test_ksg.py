@@ -72,6 +72,27 @@ def test_interval_of_single_columns_covers_the_truth(name: str) -> None:
     assert inside / claimed >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / claimed)
 
 
+@pytest.mark.parametrize("name", ["normal-1", "normal-1-independent", "uniform-sum-1"])
+def test_standard_error_of_single_columns_is_the_spread_of_the_value(name: str) -> None:
+    sample, _, _ = TASKS[name]
+    estimates = [mutual_information(*sample(300, torch.Generator().manual_seed(seed)), "ksg") for seed in range(100)]
+    spread = torch.stack([each.value for each in estimates]).std().item()
+    claimed = torch.stack([each.std_error for each in estimates]).mean().item()
+    # The spread of 100 values is known to 7%, the factor between both differs by 15% between pairs.
+    assert 0.75 < claimed / spread < 1.35
+
+
+def test_upper_end_allows_for_the_bias_at_edges_and_only_there() -> None:
+    def reach(name: str) -> float:
+        sample, _, _ = TASKS[name]
+        estimates = [mutual_information(*sample(300, torch.Generator().manual_seed(i)), "ksg") for i in range(30)]
+        ends = [(e.upper - e.value) / (e.value - e.lower) for e in estimates if e.upper is not None]
+        return torch.stack(ends).mean().item()
+
+    assert reach("normal-1-independent") < 1.4
+    assert reach("uniform-sum-1") > 1.6  # 1.1 and 1.5 spreads of bias, over 1.96
+
+
 def test_edges_that_bias_the_value_make_it_a_lower_bound() -> None:
     x = torch.rand(1000, 1, generator=torch.Generator().manual_seed(0))
     y = x + 0.04 * (torch.rand(1000, 1, generator=torch.Generator().manual_seed(1)) - 0.5)
@@ -133,6 +154,17 @@ def test_interval_of_labels_covers_the_truth_in_one_column_and_is_not_claimed_in
     assert inside >= 52  # 95% of 60 is 57; three standard deviations below that
     assert label_information(x, labels, estimator="ksg").kind == "estimate"
     assert label_information(x.repeat(1, 2), labels, estimator="ksg").kind == "lower_bound"
+
+
+def test_interval_of_labels_stays_within_what_is_known() -> None:
+    labels = torch.arange(60) % 3
+    told = label_information(
+        labels.double().unsqueeze(1) + 0.01 * torch.linspace(0, 1, 60).unsqueeze(1), labels, estimator="ksg"
+    )
+    untold = label_information(torch.arange(60.0).unsqueeze(1), labels, estimator="ksg")
+    assert told.interval()[1].item() == pytest.approx(math.log2(3))
+    assert told.interval()[0].item() <= told.value.item() <= told.interval()[1].item()
+    assert untold.interval()[0].item() == 0.0 <= untold.value.item() <= untold.interval()[1].item()
 
 
 def test_labels_that_occur_once_are_left_out() -> None:
