@@ -123,7 +123,7 @@ class EffectiveInformation(Metric):
         """
         terms = grassberger_terms(int(self.num_samples), self.counts.device)
         # The state does not know which inputs belong to dropped outputs: their margins are taken as they are.
-        bits = corrected_information(self.counts, terms, dropped=True)
+        bits = corrected_information(self.counts, terms)
         error = information_std_error(self.counts)
         if self.reduction == "sum":
             bits, error = bits.sum(), error.sum()

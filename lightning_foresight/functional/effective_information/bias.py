@@ -36,12 +36,22 @@ def _polynomial(x: Tensor, *coefficients: float) -> Tensor:
     return total
 
 
+def mean_excess(expected: Tensor, share: Tensor | float) -> Tensor:
+    r"""Return how far the mean of c G(c) is above :math:`\mu \ln \mu`.
+
+    Args:
+        expected: The mean count :math:`\mu`.
+        share: Counts have a variance of ``(1 - share)`` times their mean.
+    """
+    twice = 2 * expected.clamp_min(torch.finfo(expected.dtype).tiny)
+    decay = torch.exp(-twice)
+    spread = 1 - decay + twice * decay
+    return torch.where(expected > 0, (twice * exponential_integral(twice) - spread * share) / 2, 0)
+
+
 def mean_term(expected: Tensor, share: Tensor | float) -> Tensor:
     """Return the mean of c G(c) for counts of a given mean and a variance of ``(1 - share)`` times their mean."""
-    mu = expected.clamp_min(torch.finfo(expected.dtype).tiny)
-    decay = torch.exp(-2 * mu)
-    spread = 1 - decay + 2 * mu * decay
-    return torch.where(expected > 0, mu * (mu.log() + exponential_integral(2 * mu)) - spread * (share / 2), 0)
+    return torch.special.xlogy(expected, expected) + mean_excess(expected, share)
 
 
 def null_of_uniform_inputs(columns: Tensor, in_bins: int, terms: Tensor) -> Tensor:
@@ -75,10 +85,14 @@ def null_of_margins(rows: Tensor, columns: Tensor, terms: Tensor) -> Tensor:
         Bits ``(...)``.
     """
     total = columns.sum(-1).to(terms.dtype)
-    n = total.clamp_min(1)[..., None, None]
-    row_share, column_share = rows.to(terms.dtype).unsqueeze(-1) / n, columns.to(terms.dtype).unsqueeze(-2) / n
+    n = total.clamp_min(1)
+    # Single precision will do for the excess; the rest of the cells' sum follows from the margins.
+    whole = n.float()[..., None, None]
+    row_share, column_share = rows.float().unsqueeze(-1) / whole, columns.float().unsqueeze(-2) / whole
     share = row_share + column_share - row_share * column_share
-    cells = mean_term(row_share * column_share * n, share).sum((-1, -2))
+    excess = mean_excess(row_share * column_share * whole, share).sum((-1, -2)).to(terms.dtype)
+    plain = sum(torch.special.xlogy(margin, margin.to(terms.dtype)).sum(-1) for margin in (rows, columns))
+    cells = plain - torch.special.xlogy(total, n) + excess
     return _information(cells - terms[rows].sum(-1) - terms[columns].sum(-1), total)
 
 

@@ -16,7 +16,7 @@ def clamped_bins(values: Tensor, ends: tuple[float, float], bins: int) -> Tensor
     low, high = ends
     # Half precision has too few digits to scale by the number of bins.
     exact = values.to(torch.promote_types(values.dtype, torch.float32))
-    return ((exact - low) * (bins / (high - low))).clamp_(0, bins - 1).to(code_type(bins))
+    return (exact - low).mul_(bins / (high - low)).clamp_(0, bins - 1).to(code_type(bins))
 
 
 def bins_or_outside(values: Tensor, ends: tuple[float, float], bins: int) -> Tensor:

@@ -26,7 +26,9 @@ def own_random_state(generator: torch.Generator) -> Iterator[None]:
     """Let the layer's own randomness (dropout in training mode) follow the generator, not the global state."""
     devices = [generator.device] if generator.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        # On machines that could have a GPU, the seed of all devices costs a stack trace: milliseconds.
+        torch.manual_seed(seed) if generator.device.type != "cpu" else torch.default_generator.manual_seed(seed)
         yield
 
 
@@ -37,14 +39,28 @@ def uniform(problem: Problem, generator: torch.Generator, *shape: int) -> Tensor
     return torch.rand(*shape, generator=generator, device=generator.device, dtype=dtype) * (high - low) + low
 
 
+def noise_in_bins(problem: Problem, generator: torch.Generator, *shape: int) -> Tensor:
+    """Draw inputs uniformly, in units of their bins: from 0 to less than ``in_bins``."""
+    if generator.device.type != "cpu" or problem.dtype == torch.float64:
+        dtype = torch.float64 if problem.dtype == torch.float64 else torch.float32
+        noise = torch.rand(*shape, generator=generator, device=generator.device, dtype=dtype)
+    else:
+        # A CPU makes 64 random bits in the time of one 24-bit number: enough for two.
+        number = math.prod(shape)
+        raw = torch.empty(-(-number // 2), dtype=torch.int64).random_(-(2**63), None, generator=generator)
+        noise = raw.view(torch.int32)[:number].view(shape).float().mul_(2.0**-32).add_(0.5)
+    return noise.mul_(problem.in_bins).clamp_max_(problem.in_bins * (1 - torch.finfo(noise.dtype).eps))
+
+
 def respond(owner: str, problem: Problem, inputs: Tensor) -> Tensor:
     """Return the outputs ``(samples, outputs)`` to inputs ``(samples, inputs)``, in chunks of samples.
 
     Layers that are affine answer as their dense map: a convolution as one receptive field.
     """
     step = chunk_length(len(inputs), 16 * inputs.element_size() * inputs.shape[1])
-    outputs = torch.cat([_respond(owner, problem, part) for part in inputs.split(step)])
-    if not torch.isfinite(outputs).all():
+    parts = [_respond(owner, problem, part) for part in inputs.split(step)]
+    outputs = parts[0] if len(parts) == 1 else torch.cat(parts)
+    if not torch.isfinite(torch.stack(torch.aminmax(outputs.T))).all():
         raise ValueError(
             f"{owner}(layer={_name(problem)}): the layer gives NaN or infinite outputs for inputs in "
             f"{problem.in_range}; expected finite ones. Look for a diverged layer, or narrow in_range."
@@ -54,11 +70,15 @@ def respond(owner: str, problem: Problem, inputs: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _respond(owner: str, problem: Problem, inputs: Tensor) -> Tensor:
-    inputs = inputs.to(problem.dtype, copy=True)  # a layer or activation that works in place may write into it
     if problem.affine is not None:
-        result = torch.addmm(problem.affine.bias.to(inputs), inputs, problem.affine.weight.to(inputs).T)
+        inputs = inputs.to(problem.dtype)
+        # The samples run along the last axis in memory, as the counts of pairs want them.
+        bias = problem.affine.bias.to(inputs).unsqueeze(1)
+        result = torch.addmm(bias, problem.affine.weight.to(inputs), inputs.T).T
     else:
-        found = first_tensor(_call(owner, problem, inputs.view(-1, *problem.in_shape)))
+        # A layer that works in place may write into it.
+        rows = inputs.to(problem.dtype, copy=True, memory_format=torch.contiguous_format)
+        found = first_tensor(_call(owner, problem, rows.view(-1, *problem.in_shape)))
         if found is None or found.shape[0] != len(inputs):
             fail(owner, "layer", _name(problem), "expected a tensor with one row of outputs for every row of inputs.")
         assert found is not None

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from lightning_foresight.functional._memory import chunks
 from lightning_foresight.functional.effective_information.bias import (
     less_null,
     null_of_margins,
     null_of_uniform_inputs,
 )
-from lightning_foresight.functional.effective_information.dependent_bias import bias_of_dependent_pairs
+from lightning_foresight.functional.effective_information.dependent_bias import (
+    CPU_BYTES,
+    LARGEST,
+    Coarsening,
+    bias_of_dependent_pairs,
+)
 
 # With more samples a cell than this, what the correction leaves of the bias is below the noise.
 SPARSE = 16
@@ -34,47 +41,100 @@ def grassberger_terms(samples: int, device: torch.device) -> Tensor:
     return terms.to(torch.float32).to(device) if device.type == "mps" else terms.to(device)
 
 
-def grassberger_information(counts: Tensor, terms: Tensor) -> Tensor:
-    r"""Mutual information in bits from counts ``(..., in_bins, out_bins)``, each entropy after Grassberger.
+def grassberger_information(cells: Tensor, rows: Tensor, columns: Tensor, terms: Tensor) -> Tensor:
+    r"""Mutual information in bits from counts, each entropy after Grassberger.
 
     With :math:`\hat H = \log N - \frac1N \sum_i c_i G(c_i)`, of :math:`H(X) + H(Y) - H(X, Y)`.
 
     Args:
-        counts: Integer counts.
+        cells: Sums of :math:`c\,G(c)` over the cells ``(...)``.
+        rows: Counts of the input bins, broadcast to ``(..., in_bins)``.
+        columns: Counts of the output bins, broadcast to ``(..., out_bins)``.
         terms: :math:`c\,G(c)` by count, from :func:`grassberger_terms`.
     """
-    rows, columns = counts.sum(-1), counts.sum(-2)
-    total = rows.sum(-1)
+    total = columns.sum(-1)
     n = total.clamp_min(1).to(terms.dtype)
-    # index_select takes the counts as they are, 32-bit integers; plain indexing would copy them to 64 bits.
-    cells = terms.index_select(0, counts.flatten()).view(*counts.shape[:-2], -1).sum(-1)
     sums = cells - terms[rows].sum(-1) - terms[columns].sum(-1)
-    return torch.where(total > 0, (n.log() + sums / n) / math.log(2), torch.zeros_like(n))
+    return torch.where(total > 0, (n.log() + sums / n) / math.log(2), 0)
 
 
-def corrected_information(counts: Tensor, terms: Tensor, dropped: bool) -> Tensor:
+def corrected_information(counts: Tensor, terms: Tensor) -> Tensor:
     r"""Mutual information in bits from counts of pairs, without what is left of the bias of counting.
 
-    Of pairs that clearly depend on each other that is the bias of a table like theirs, see
-    :func:`bias_of_dependent_pairs`; of all others, that of independent inputs and outputs.
+    Args:
+        counts: Counts ``(inputs, outputs, ..., in_bins, out_bins)``; some samples may have been dropped.
+        terms: :math:`c\,G(c)` by count, from :func:`grassberger_terms`.
+    """
+    pairs = PairSums(counts.shape, terms, len(terms) - 1, dropped=True)
+    pairs.add(slice(None), slice(None), counts)
+    return pairs.information()
+
+
+class PairSums:
+    r"""What the estimate needs of the joint tables, which themselves are too many to keep.
+
+    Bias is what independent inputs and outputs would show; of pairs that clearly depend on each other, that of a table
+    like theirs, see :func:`bias_of_dependent_pairs`.
 
     Args:
-        counts: Counts ``(inputs, outputs, ..., in_bins, out_bins)``.
+        shape: Shape of all tables, ``(inputs, outputs, ..., in_bins, out_bins)``.
         terms: :math:`c\,G(c)` by count, from :func:`grassberger_terms`.
+        samples: How many samples each table holds, or held before some were dropped.
         dropped: Whether outputs outside the range may have been left out.
     """
-    if dropped:
-        null = null_of_margins(counts.sum(-1), counts.sum(-2), terms)
-    else:
-        # All inputs have the same outputs, and with them the same null.
-        null = null_of_uniform_inputs(counts[:1].sum(-2), counts.shape[-2], terms)
-    found = grassberger_information(counts, terms)
-    bits = less_null(found, null)
-    if len(terms) > SPARSE * counts.shape[-1] * counts.shape[-2]:
+
+    def __init__(self, shape: Sequence[int], terms: Tensor, samples: int, *, dropped: bool) -> None:
+        inputs, outputs, *others, in_bins, out_bins = shape
+        self.terms, self.dropped = terms, dropped
+        # All outputs see the same inputs and the other way round, unless some samples were dropped.
+        across, along = (outputs, inputs) if dropped else (1, 1)
+        self.cells = terms.new_empty(inputs, outputs, *others)
+        self.rows = terms.new_empty((inputs, across, *others, in_bins), dtype=torch.int64)
+        self.columns = terms.new_empty((along, outputs, *others, out_bins), dtype=torch.int64)
+        self.coarsen = Coarsening(in_bins, out_bins, terms.device)
+        self.sparse = samples <= SPARSE * in_bins * out_bins
+        coarse = (self.coarsen.size,) * 2 if self.sparse else (0, 0)
+        self.coarse = torch.empty(inputs, outputs, *others, *coarse, device=terms.device)
+
+    @staticmethod
+    def bytes_per_pair(in_bins: int, out_bins: int, dropped: bool) -> int:
+        """Return the memory that one pair takes up."""
+        return 16 + 4 * LARGEST**2 + 8 * (in_bins + out_bins) * dropped
+
+    def add(self, in_part: slice, out_part: slice, counts: Tensor) -> None:
+        """Take down the tables of some pairs."""
+        # index_select takes the counts as they are, 32-bit integers; plain indexing would copy them to 64 bits.
+        terms = self.terms.index_select(0, counts.flatten())
+        self.cells[in_part, out_part] = terms.view(*counts.shape[:-2], -1).sum(-1)
+        if self.dropped:
+            self.rows[in_part, out_part], self.columns[in_part, out_part] = counts.sum(-1), counts.sum(-2)
+        else:
+            if out_part.start == 0:
+                self.rows[in_part, 0] = counts[:, 0].sum(-1)
+            if in_part.start == 0:
+                self.columns[0, out_part] = counts[0].sum(-2)
+        if self.sparse:
+            self.coarse[in_part, out_part] = self.coarsen(counts)
+
+    def information(self) -> Tensor:
+        """Return the bits of all pairs ``(inputs, outputs, ...)``."""
+        found = grassberger_information(self.cells, self.rows, self.columns, self.terms)
+        bits = less_null(found, self._null())
+        if self.sparse:
+            uniform = not self.dropped
+            chosen, bias = bias_of_dependent_pairs(self.coarse, self.rows, self.columns, uniform_inputs=uniform)
+            bits[chosen] = found[chosen] - bias.to(bits)
         return bits
-    chosen, bias = bias_of_dependent_pairs(counts.flatten(0, -3), uniform_inputs=not dropped)
-    bits.view(-1)[chosen] = found.view(-1)[chosen] - bias.to(bits)
-    return bits
+
+    def _null(self) -> Tensor:
+        if not self.dropped:
+            return null_of_uniform_inputs(self.columns, self.rows.shape[-1], self.terms)
+        null = torch.empty_like(self.cells)
+        rows, columns = self.rows.flatten(0, -2), self.columns.flatten(0, -2)
+        budget = CPU_BYTES if rows.device.type == "cpu" else None
+        for part in chunks(len(rows), 32 * rows.shape[1] * columns.shape[1], budget):
+            null.view(-1)[part] = null_of_margins(rows[part], columns[part], self.terms)
+        return null
 
 
 def information_std_error(counts: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,21 +10,18 @@ from torch import Tensor
 
 from lightning_foresight.functional._memory import chunk_length, chunks
 from lightning_foresight.functional.effective_information.binning import code_type
+from lightning_foresight.functional.effective_information.dependent_bias import CPU_BYTES
 from lightning_foresight.functional.effective_information.joint import joint_mutual_information
 from lightning_foresight.functional.effective_information.noise import (
-    input_codes,
     make_generator,
+    noise_in_bins,
     num_inputs,
     output_codes,
     own_random_state,
     respond,
-    uniform,
 )
 from lightning_foresight.functional.effective_information.pair_counts import count_pairs
-from lightning_foresight.functional.effective_information.pair_information import (
-    corrected_information,
-    grassberger_terms,
-)
+from lightning_foresight.functional.effective_information.pair_information import PairSums, grassberger_terms
 from lightning_foresight.functional.effective_information.problem import Problem
 
 DEFAULT_SAMPLES = 2**15
@@ -55,42 +53,61 @@ def sampled_parts(
     """Estimate EI_parts; with ``rtol``, double the samples until the sum's standard error is below that share of it."""
     generator = make_generator(problem, generator)
     samples = num_samples or DEFAULT_SAMPLES
-    blocks = 1 if rtol is None else BLOCKS
     while True:
-        pairs = _parts_once(owner, problem, samples, blocks, generator)
-        if rtol is None or 2 * samples > MOST_SAMPLES or bool(pairs.total_std_error <= rtol * pairs.bits.sum().abs()):
+        whole, *blocks = _bits_by_level(owner, problem, samples, (1,) if rtol is None else (1, BLOCKS), generator)
+        bits = whole[:, :, 0]
+        std_error = block_std_error(blocks[0]) if blocks else torch.full_like(bits[0, 0], float("nan"))
+        pairs = SampledPairs(bits, std_error, samples)
+        if rtol is None or 2 * samples > MOST_SAMPLES or bool(std_error <= rtol * bits.sum().abs()):
             return pairs
         samples *= 2
 
 
-def _parts_once(owner: str, problem: Problem, samples: int, blocks: int, generator: torch.Generator) -> SampledPairs:
+def block_std_error(bits: Tensor) -> Tensor:
+    """Return the standard error of the sum over pairs, from bits by block ``(inputs, outputs, blocks)``."""
+    sums = bits.sum((0, 1))
+    return sums.std() / len(sums) ** 0.5
+
+
+def _bits_by_level(
+    owner: str, problem: Problem, samples: int, levels: Sequence[int], generator: torch.Generator
+) -> list[Tensor]:
+    """Estimate all pairs from the samples cut into so many blocks; ``(inputs, outputs, blocks)`` for every level."""
     in_codes, out_codes = _draw_codes(owner, problem, samples, generator)
-    dropped = bool((out_codes == problem.out_bins).any())
+    dropped = bool(out_codes.amax() == problem.out_bins)
     terms = grassberger_terms(samples, in_codes.device)
-    bits = terms.new_empty(len(in_codes), len(out_codes))
-    by_block = terms.new_zeros(blocks)
-    for in_part, out_part, counts in count_pairs(in_codes, out_codes, problem.in_bins, problem.out_bins, blocks):
-        whole = counts[:, :, 0] if blocks == 1 else counts.sum(2, dtype=torch.int32)
-        bits[in_part, out_part] = corrected_information(whole, terms, dropped)
-        if blocks > 1:
-            by_block += corrected_information(counts, terms, dropped).sum((0, 1))
-    std_error = by_block.std() / blocks**0.5 if blocks > 1 else torch.full_like(by_block[0], float("nan"))
-    return SampledPairs(bits, std_error, samples)
+    bins = problem.in_bins, problem.out_bins + dropped
+    found = [terms.new_empty(len(in_codes), len(out_codes), level) for level in levels]
+    size = len(in_codes) * sum(levels) * PairSums.bytes_per_pair(*bins, dropped=dropped)
+    for part in chunks(len(out_codes), 2 * size, CPU_BYTES if in_codes.device.type == "cpu" else None):
+        shape = len(in_codes), part.stop - part.start
+        sums = [PairSums((*shape, level, *bins), terms, samples // level, dropped=dropped) for level in levels]
+        for in_part, out_part, counts in count_pairs(
+            in_codes, out_codes[part], problem.in_bins, problem.out_bins, max(levels), dropped=dropped
+        ):
+            for level, pairs in zip(levels, sums, strict=True):
+                tables = counts if level == counts.shape[2] else counts.unflatten(2, (level, -1)).sum(3)
+                pairs.add(in_part, out_part, tables)
+        for bits, pairs in zip(found, sums, strict=True):
+            bits[:, part] = pairs.information()
+    return found
 
 
 def _draw_codes(owner: str, problem: Problem, samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return the bins of noise ``(inputs, samples)`` and of what comes of it ``(outputs, samples)``."""
     inputs, device = num_inputs(problem), problem.device
+    low, high = problem.in_range
     in_codes = torch.empty(inputs, samples, dtype=code_type(problem.in_bins), device=device)
     out_codes: Tensor | None = None
     with own_random_state(generator):
         for part in chunks(samples, 64 * inputs, CPU_CHUNK if device.type == "cpu" else None):
-            noise = uniform(problem, generator, part.stop - part.start, inputs)
-            in_codes[:, part] = input_codes(problem, noise).T
-            codes = output_codes(problem, respond(owner, problem, noise))
+            noise = noise_in_bins(problem, generator, inputs, part.stop - part.start)
+            in_codes[:, part] = noise  # whole numbers: the bins
+            noise.mul_((high - low) / problem.in_bins).add_(low)
+            codes = output_codes(problem, respond(owner, problem, noise.T)).T
             if out_codes is None:
-                out_codes = torch.empty(codes.shape[1], samples, dtype=codes.dtype, device=device)
-            out_codes[:, part] = codes.T
+                out_codes = torch.empty(len(codes), samples, dtype=codes.dtype, device=device)
+            out_codes[:, part] = codes
     assert out_codes is not None
     return in_codes, out_codes
 

@@ -28,6 +28,7 @@ def test_counts_of_every_pair_are_those_of_a_loop():
     y = torch.randint(0, 8, (4, 400), generator=generator)  # 7 marks what is dropped
     seen = torch.zeros(3, 4, 2, 5, 7, dtype=torch.int32)
     for in_part, out_part, counts in count_pairs(x, y, 5, 7, blocks=2):
+        assert counts.shape[4] == 8
         assert not counts[..., 7].any()
         seen[in_part, out_part] = counts[..., :7]
     for a in range(3):
@@ -36,6 +37,27 @@ def test_counts_of_every_pair_are_those_of_a_loop():
                 if y[b, sample] < 7:
                     seen[a, b, sample // 200, x[a, sample], y[b, sample]] -= 1
     assert not seen.any()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "samples", "bins", "blocks"),
+    [(1, 1, 50, (64, 64), 1), (23, 1, 300, (64, 64), 1), (9, 17, 100, (40, 30), 3), (2, 3, 300_000, (3, 4), 1),
+     (2, 3, 200, (200, 300), 1)],
+)  # fmt: skip
+def test_pairs_counted_together_are_told_apart(inputs, outputs, samples, bins, blocks):
+    generator = seeded()
+    x = torch.randint(0, bins[0], (inputs, samples), generator=generator)
+    y = torch.randint(0, bins[1], (outputs, samples), generator=generator)
+    seen = 0
+    for in_part, out_part, counts in count_pairs(x, y, *bins, blocks, dropped=False):
+        for block in range(blocks):
+            part = slice(-(-samples * block // blocks), -(-samples * (block + 1) // blocks))
+            for a, some in zip(x[in_part, part], counts, strict=True):
+                for b, table in zip(y[out_part, part], some, strict=True):
+                    alone = torch.bincount(a * bins[1] + b, minlength=bins[0] * bins[1])
+                    assert torch.equal(table[block].flatten(), alone)
+                    seen += 1
+    assert seen == inputs * outputs * blocks
 
 
 @pytest.mark.parametrize("activation", [nn.Sigmoid(), nn.ReLU()], ids=str)
