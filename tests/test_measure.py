@@ -204,7 +204,7 @@ def test_the_precision_is_that_of_the_run(precision, saved_by, tmp_path):
     live, saver = _callbacks(), LogCheckpoint(tmp_path, epochs=(1,), start=False)
     other = pl.callbacks.ModelCheckpoint(tmp_path / "other")
     chosen = [saver] if saved_by == "us" else [other]
-    fit([*live, *chosen], max_epochs=1, precision=precision, enable_checkpointing=True)
+    fit([*live, *chosen], max_epochs=1, precision=precision, enable_checkpointing=saved_by == "lightning")
     paths = saver.saved if saved_by == "us" else [other.best_model_path]
     # Weights are of single precision in a run of mixed precision: Lightning's checkpoint does not tell.
     told = precision if saved_by == "lightning" and precision.endswith("mixed") else None

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from lightning_foresight.functional._checks import check_int, check_range, fail
+from lightning_foresight.functional._checks import check_int, check_range, describe, fail
 from lightning_foresight.functional.partial_information import JointRows, joint_table, noisy_table, quantize
 from lightning_foresight.functional.partial_information._row_ids import row_ids
 from lightning_foresight.training.quantizers import QuantizeActivations
@@ -91,7 +91,7 @@ class LayerStates:
         elif isinstance(quantizer, int):
             levels = quantizer
         else:
-            return quantizer(activation)
+            return _checked(quantizer, quantizer(activation), activation)
         return quantize(activation, levels, limits=limits, mode=mode, generator=generator)
 
     def table(self, groups: list[list[int]], target: Tensor, draw: Tensor | None = None) -> JointRows:
@@ -113,6 +113,17 @@ class LayerStates:
         # Up to 256 codes are kept in bytes, which saves memory and time on wide layers.
         small = columns.shape[1] > 64 and bool((columns.amax() < 256) & (target.amax() < 256) & (target.amin() >= 0))
         return joint_table(columns, target, dtype=torch.uint8 if small else torch.long)
+
+
+def _checked(quantizer: Callable[[Tensor], Tensor], codes: Tensor, activation: Tensor) -> Tensor:
+    """Return what a function has made of activations, if that is codes."""
+    if not isinstance(codes, Tensor) or codes.is_floating_point() or codes.shape != activation.shape:
+        got = describe(codes) if isinstance(codes, Tensor) else type(codes).__name__
+        raise ValueError(
+            f"PIDCallback(quantizer={getattr(quantizer, '__name__', quantizer)}): returned {got} for activations of "
+            f"shape {tuple(activation.shape)}; expected integer codes of that shape, for instance (a > 0).long()."
+        )
+    return codes
 
 
 def _merged(columns: Tensor, groups: list[list[int]]) -> Tensor:

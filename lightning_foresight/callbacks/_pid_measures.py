@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import torch
 from torch import Tensor
 
 from lightning_foresight.callbacks._pid_codes import LayerStates
 from lightning_foresight.callbacks._pid_plans import Plan
+from lightning_foresight.functional._checks import describe
 from lightning_foresight.functional.discrete_entropy import discrete_entropy
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.partial_information import (
@@ -19,6 +20,8 @@ from lightning_foresight.functional.partial_information import (
 )
 from lightning_foresight.functional.partial_information._row_ids import MAX_EXACT_COLUMNS, group_sum, relabel, row_ids
 from lightning_foresight.metrics.joint_table import JointTable
+
+KEYS = {"complexity": ("complexity",), "invariants": ("redundancy", "vulnerability")}
 
 
 def measure_layer(
@@ -51,6 +54,23 @@ def measure_layer(
         key: make_estimate(row.mean(), std_error=errors[key], num_samples=states.num_samples, method="plug-in")
         for key, row in values.items()
     }
+
+
+def measure_nulls(
+    states: LayerStates, shuffled: Tensor, plans: list[Plan], correction: str, *, of: Container[str]
+) -> dict[str, Tensor]:
+    """What the same samples read of labels that know nothing, as plain numbers: they estimate nothing.
+
+    Args:
+        states: The codes of a layer.
+        shuffled: Labels in another order.
+        plans: What was measured.
+        correction: As for :func:`measure_layer`.
+        of: Keys that have a value.
+    """
+    nulls = [plan for plan in plans if isinstance(plan.measure, str) and plan.measure != "invariants"]
+    null = measure_layer(states, shuffled, nulls, correction)
+    return {f"{key}_null": null[key].value for key in ("mi", "complexity") if key in null and key in of}
 
 
 def _values(
@@ -120,8 +140,9 @@ def _computed(metric: JointTable, table: JointRows) -> Tensor:
         result = metric.compute()
     value = result.value if isinstance(result, Estimate) else result
     if not isinstance(value, Tensor) or value.numel() != 1:
+        got = describe(value) if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(
-            f"PIDCallback(measure={name}): compute() returned {type(value).__name__}; expected an "
-            "Estimate or a tensor of one value. Subclass the metric and return the number to log."
+            f"PIDCallback(measure={name}): compute() returned {got}; expected an Estimate or a tensor of one value. "
+            "Subclass the metric and return the number to log."
         )
     return value.reshape(())

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
 from lightning_foresight.callbacks._samples import run_samples
@@ -51,6 +50,7 @@ class PlaneSamples(NamedTuple):
         *,
         seed: int,
         owner: str,
+        argument: str = "targets",
     ) -> PlaneSamples:
         """Draw the samples once and collect their targets.
 
@@ -62,7 +62,8 @@ class PlaneSamples(NamedTuple):
         if count < 2:
             fail(owner, "dataloader", f"{count} sample", "expected at least 2 samples; pass a loader that holds more.")
         labels = {
-            suffix: _check_labels(pieces, count, owner) for suffix, pieces in _collect(batches, targets, owner).items()
+            suffix: _check_labels(pieces, count, owner, argument)
+            for suffix, pieces in _collect(batches, targets, owner, argument).items()
         }
         device = next((label.device for label in labels.values()), torch.device("cpu"))
         shuffle = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(device)
@@ -79,22 +80,19 @@ class PlaneSamples(NamedTuple):
         return self._replace(batches=[], labels={}, shuffle=torch.empty(0))
 
 
-def _collect(batches: list[Any], targets: TargetRules, owner: str) -> dict[str, list[Any]]:
+def _collect(batches: list[Any], targets: TargetRules, owner: str, argument: str) -> dict[str, list[Any]]:
     if isinstance(targets, Mapping):
-        return {f"_{name}": _apply(rule, batches, owner) for name, rule in targets.items()}
-    pieces = _apply(targets, batches, owner) if targets else [split_batch(batch)[1] for batch in batches]
-    if any(piece is None for piece in pieces):
-        rank_zero_info(f"{owner}: the batches hold no targets, so I(T;Y) is not measured. Pass targets=function.")
-        return {}
-    return {"": pieces}
+        return {f"_{name}": _apply(rule, batches, owner, argument) for name, rule in targets.items()}
+    pieces = _apply(targets, batches, owner, argument) if targets else [split_batch(batch)[1] for batch in batches]
+    return {} if any(piece is None for piece in pieces) else {"": pieces}
 
 
-def _apply(rule: TargetRule, batches: list[Any], owner: str) -> list[Any]:
+def _apply(rule: TargetRule, batches: list[Any], owner: str, argument: str) -> list[Any]:
     try:
         return [rule(batch) for batch in batches]
     except Exception as error:
         raise ValueError(
-            f"{owner}: the function for the targets failed on a batch, a {type(batches[0]).__name__} as the loader "
+            f"{owner}: the function {argument}= failed on a batch, a {type(batches[0]).__name__} as the loader "
             f"makes it ({type(error).__name__}: {error}). Expected integer labels, one a sample."
         ) from error
 
@@ -105,7 +103,7 @@ def _without_targets(inputs: Any) -> Any:
     return inputs
 
 
-def _check_labels(pieces: list[Any], count: int, owner: str) -> Tensor:
+def _check_labels(pieces: list[Any], count: int, owner: str, argument: str) -> Tensor:
     try:
         labels = torch.cat([torch.as_tensor(piece) for piece in pieces])
     except (TypeError, ValueError, RuntimeError) as error:
@@ -116,7 +114,7 @@ def _check_labels(pieces: list[Any], count: int, owner: str) -> Tensor:
     if labels.is_floating_point() or labels.is_complex() or labels.shape != (count,):
         raise ValueError(
             f"{owner}: the targets are {describe(labels)} for {count} samples; expected one integer label each. Pass a "
-            "function that turns a batch into labels, for instance lambda batch: batch[1].argmax(1)."
+            f"function that turns a batch into labels, for instance {argument}=lambda batch: batch[1].argmax(1)."
         )
     return labels
 

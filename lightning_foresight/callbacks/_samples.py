@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from lightning_foresight.callbacks._stand_in import StandIn
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.probes.isolation import preserved_random_state
-from lightning_foresight.probes.samples import fixed_batches
+from lightning_foresight.probes.samples import batch_length, fixed_batches, split_batch
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -37,6 +37,17 @@ def run_samples(
     # The hooks of a transfer may augment, at random, and do as a rule while `trainer.training`.
     with preserved_random_state(seed), _as_in_validation(trainer):
         return [_transferred(trainer, pl_module, batch) for batch in batches]
+
+
+def leading_batches(batches: list[Any], num_samples: int) -> list[Any]:
+    """Return as many of the first batches as hold so many samples, if there are so many."""
+    chosen, held = [], 0
+    for batch in batches:
+        if held >= num_samples:
+            break
+        chosen.append(batch)
+        held += batch_length(split_batch(batch)[0])
+    return chosen
 
 
 def _transferred(trainer: Trainer, pl_module: LightningModule, batch: Any) -> Any:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
@@ -174,6 +175,9 @@ class InfoPlaneCallback(ForesightCallback):
         self._samples = PlaneSamples.draw(
             trainer, pl_module, self.dataloader, self.num_samples, self.targets, seed=self.seed, owner=self.name
         )
+        if not self._samples.labels:
+            missing = "the batches hold no targets, so I(T;Y) is not measured. Pass targets=function."
+            rank_zero_info(f"{self.name}: {missing}")
         with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
             self._modules = reached_layers(
                 self._modules,

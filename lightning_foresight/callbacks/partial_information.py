@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
-from lightning_foresight.callbacks._pid_codes import LayerStates, Limits, Quantizer, check_quantizer, is_noisy
-from lightning_foresight.callbacks._pid_measures import measure_layer
-from lightning_foresight.callbacks._pid_plans import Plan, plans_of
-from lightning_foresight.callbacks._pid_sources import SourceRule, check_sources
+from lightning_foresight.callbacks._pid_arguments import check_arguments, check_measures, predictions
+from lightning_foresight.callbacks._pid_codes import Limits, Quantizer
+from lightning_foresight.callbacks._pid_layers import Recipe
+from lightning_foresight.callbacks._pid_measures import KEYS
+from lightning_foresight.callbacks._pid_saturation import SaturationWarning
+from lightning_foresight.callbacks._pid_sources import SourceRule
 from lightning_foresight.callbacks._plane_samples import (
     PlaneSamples,
     TargetRule,
@@ -24,10 +25,8 @@ from lightning_foresight.callbacks._plane_samples import (
     has_output,
     reached_layers,
 )
-from lightning_foresight.callbacks._samples import check_source
-from lightning_foresight.functional._checks import check_bool, check_choice, check_int, describe, fail
-from lightning_foresight.functional._trace import first_tensor
-from lightning_foresight.functional.discrete_entropy import CORRECTIONS
+from lightning_foresight.callbacks._samples import leading_batches
+from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.metrics.joint_table import JointTable
 from lightning_foresight.probes.activations import REDUCTIONS, capture_activations
@@ -38,14 +37,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pytorch_lightning import LightningModule, Trainer
 
-_KEYS = {"complexity": ("complexity",), "invariants": ("redundancy", "vulnerability")}
 _FIGURES = {
     "complexity": ("Representational complexity", "C in neurons"),
     "redundancy": ("Degree of redundancy", "r in neurons"),
     "vulnerability": ("Degree of vulnerability", "v in neurons"),
     "mi": ("Information about the target", "I(S;T) in bits"),
 }
-_WARN_SATURATION = 0.5
+_FEW = 64  # samples that are tried before training
 
 
 class PIDCallback(ForesightCallback):
@@ -156,32 +154,20 @@ class PIDCallback(ForesightCallback):
             log_figures=log_figures,
             seed=seed,
         )
-        measures = [measure] if isinstance(measure, (str, JointTable)) else measure
-        if not isinstance(measures, Sequence) or not measures:
-            fail(self.name, "measure", measure, "expected 'complexity', 'invariants', a JointTable metric, or several.")
-        for one in measures:
-            if not isinstance(one, JointTable):
-                check_choice(self.name, "measure", one, _KEYS)
-        if not isinstance(sources, str) or sources != "auto":
-            check_sources(self.name, sources)
-        if not callable(target) and target not in ("label", "prediction", "input"):
-            expected = "expected one of 'label', 'prediction', 'input', or a function from a batch to integer labels."
-            fail(self.name, "target", target, expected)
-        check_quantizer(self.name, quantizer, limits)
-        check_choice(self.name, "correction", correction, CORRECTIONS)
-        if correction != "none" and is_noisy(quantizer):
-            fail(self.name, "correction", correction, "noisy bins hold probabilities, and a bias is that of counts.")
-        if is_noisy(quantizer) and any(isinstance(one, JointTable) for one in measures):
-            fail(self.name, "measure", measure, "noisy bins hold probabilities, and a metric counts samples.")
-        check_bool(self.name, "null", null)
-        check_int(self.name, "bootstrap", bootstrap, 0)
-        if bootstrap == 1:
-            fail(self.name, "bootstrap", bootstrap, "expected 0 for none, or at least 2 resamples to see a spread.")
-        check_source(self.name, dataloader)
-        check_int(self.name, "num_samples", num_samples, 2)
-        if not callable(reduce):
-            check_choice(self.name, "reduce", reduce, REDUCTIONS)
-        self.measures = list(measures)
+        check_arguments(
+            self.name,
+            sources=sources,
+            target=target,
+            quantizer=quantizer,
+            limits=limits,
+            correction=correction,
+            null=null,
+            bootstrap=bootstrap,
+            dataloader=dataloader,
+            num_samples=num_samples,
+            reduce=reduce,
+        )
+        self.measures = check_measures(self.name, measure, quantizer)
         self.sources = sources
         self.target = target
         self.quantizer = quantizer
@@ -194,67 +180,55 @@ class PIDCallback(ForesightCallback):
         self.reduce = reduce if callable(reduce) else REDUCTIONS[reduce]
         self._modules: dict[str, nn.Module] = {}
         self._samples = PlaneSamples()
-        self._warned: set[str] = set()
+        self._saturation = SaturationWarning(self.name)
 
     def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Choose the layers and fix the samples."""
+        """Choose the layers, fix the samples, and measure a few of them, so that mistakes show before training."""
         self._modules = select_layers(
             pl_module, self.layers, measurable=has_output, default=default_layers(pl_module), owner=self.name
         )
         rule: TargetRules = self.target if callable(self.target) else None if self.target == "label" else {}
         self._samples = PlaneSamples.draw(
-            trainer, pl_module, self.dataloader, self.num_samples, rule, seed=self.seed, owner=self.name
+            trainer,
+            pl_module,
+            self.dataloader,
+            self.num_samples,
+            rule,
+            seed=self.seed,
+            owner=self.name,
+            argument="target",
         )
         if rule is None and not self._samples.labels:
             fail(self.name, "target", self.target, "the batches hold no labels; pass target=function of the batch.")
-        outputs: list[Any] = []
+        batch = self._samples.batches[0]
         with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
             self._modules = reached_layers(
-                self._modules,
-                self.layers is not None,
-                lambda: self.run_model(pl_module, self._samples.batches[0]),
-                self.name,
+                self._modules, self.layers is not None, lambda: self.run_model(pl_module, batch), self.name
             )
-            first = capture_activations(
-                self._modules,
-                self._samples.batches[:1],
-                lambda batch: outputs.append(self.run_model(pl_module, batch)),
-                self.reduce,
-            )
-            check_rows(first, self._samples.batches[0], self.name)
-            check_first_axis(
-                lambda batch: capture_activations(
-                    self._modules, [batch], lambda one: self.run_model(pl_module, one), self.reduce
-                ),
-                self._samples.batches[0],
-                self.name,
-            )
-        if self.target == "prediction":
-            _largest(outputs[0])
-        for layer, activation in first.items():
-            self._plans_of(layer, activation.shape[1])
+            first, outputs = self._run(pl_module, [batch])
+            check_rows(first, batch, self.name)
+            check_first_axis(lambda shorter: self._run(pl_module, [shorter])[0], batch, self.name)
+            few, outputs = self._run(pl_module, leading_batches(self._samples.batches, _FEW))
+        for layer, activation in few.items():
+            self._recipe.attempt(layer, self._module_of(layer), activation[:_FEW].float(), self._target(outputs))
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
         """Run the model on the samples, count the codes of every layer, and decompose."""
-        outputs: list[Tensor] = []
         with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
-            captured = capture_activations(
-                self._modules,
-                self._samples.batches,
-                lambda batch: outputs.append(self.run_model(pl_module, batch)),
-                self.reduce,
-            )
+            captured, outputs = self._run(pl_module, self._samples.batches)
         target = self._target(outputs)
+        shuffled = target[self._samples.shuffle.to(target.device)]
         measured: dict[str | Sequence[str], Estimate | Tensor] = {}
         for layer, activation in captured.items():
             with self.working_on(layer):
-                for key, value in self._decompose(layer, activation.float(), target.to(activation.device)).items():
-                    measured[f"{layer}/{key}"] = value
+                values = self._recipe.measure(layer, self._module_of(layer), activation.float(), target, shuffled)
+                self._saturation.look(layer, values)
+                measured |= {f"{layer}/{key}": value for key, value in values.items()}
         return measured
 
     def bands(self) -> Sequence[str]:
         """Values that may have an error: all of them with a bootstrap, else means over random sets."""
-        keys = ["mi", *(key for measure in self.measures if isinstance(measure, str) for key in _KEYS[measure])]
+        keys = ["mi", *(key for measure in self.measures if isinstance(measure, str) for key in KEYS[measure])]
         return [f"{layer}/{key}" for layer in self._modules for key in keys]
 
     def figures(self) -> Mapping[str, Figure]:
@@ -275,54 +249,34 @@ class PIDCallback(ForesightCallback):
         self._modules = {}
         self._samples = PlaneSamples()
 
-    def _target(self, outputs: list[Tensor]) -> Tensor:
+    def _run(self, pl_module: LightningModule, batches: list[Any]) -> tuple[dict[str, Tensor], list[Any]]:
+        """Return the activations of every layer and what the model returned."""
+        outputs: list[Any] = []
+        captured = capture_activations(
+            self._modules, batches, lambda batch: outputs.append(self.run_model(pl_module, batch)), self.reduce
+        )
+        return captured, outputs
+
+    def _target(self, outputs: list[Any]) -> Tensor:
         if self.target == "prediction":
-            return torch.cat([_largest(output) for output in outputs])
+            return torch.cat([predictions(output) for output in outputs])
         if self.target == "input":
             return torch.arange(len(self._samples.shuffle), device=self._samples.shuffle.device)
         return next(iter(self._samples.labels.values()))
 
-    def _plans_of(self, layer: str, width: int) -> list[Plan]:
-        return plans_of(self.name, self.measures, self.sources, layer, width, is_noisy(self.quantizer), self.seed)
-
-    def _decompose(self, layer: str, activation: Tensor, target: Tensor) -> dict[str, Estimate | Tensor]:
-        generator = torch.Generator(activation.device).manual_seed(self.seed)
-        module = self._modules[layer.split(":")[0]]
-        states = LayerStates(activation, module, self.quantizer, self.limits, generator)
-        plans = self._plans_of(layer, states.width)
-        values = measure_layer(states, target, plans, self.correction, self.bootstrap, generator)
-        same = all(plan.sets == plans[0].sets for plan in plans)
-        found: dict[str, Estimate | Tensor] = {
-            key: value for key, value in values.items() if not (same and key == "complexity_saturation")
-        }
-        if self.null:
-            shuffled = target[self._samples.shuffle.to(target.device)]
-            nulls = [plan for plan in plans if isinstance(plan.measure, str) and plan.measure != "invariants"]
-            null = measure_layer(states, shuffled, nulls, self.correction)
-            # Numbers to compare with, not estimates of anything: they have no interval of their own.
-            found |= {f"{key}_null": null[key].value for key in ("mi", "complexity") if key in null and key in found}
-        for key in ("saturation", "complexity_saturation"):
-            if key in values:
-                self._warn_of_saturation(layer, float(values[key].value))
-        return found
-
-    def _warn_of_saturation(self, layer: str, saturation: float) -> None:
-        if saturation > _WARN_SATURATION and layer not in self._warned:
-            self._warned.add(layer)
-            rank_zero_warn(
-                f"{self.name}: layer {layer!r} has a saturation of {saturation:.2f}: its samples are nearly all states "
-                "of their own, so that the values say more about their number than about the layer. Take more samples "
-                "(num_samples=), fewer levels (quantizer=), or fewer sources (sources='random:10x3')."
-            )
-
-
-def _largest(output: Any) -> Tensor:
-    tensor = first_tensor(output)
-    if tensor is None or tensor.ndim < 2 or tensor.shape[1:].numel() < 2:
-        got = type(output).__name__ if tensor is None else describe(tensor)
-        raise ValueError(
-            f"PIDCallback(target='prediction'): the model returned {got}; expected one output for each class, the "
-            "largest of which is the prediction. Override run_model(self, pl_module, batch) to return such rows, for "
-            "instance torch.stack((-logit, logit), 1), or pass target=function of the batch."
+    @property
+    def _recipe(self) -> Recipe:
+        return Recipe(
+            self.name,
+            self.measures,
+            self.sources,
+            self.quantizer,
+            self.limits,
+            self.correction,
+            self.null,
+            self.bootstrap,
+            self.seed,
         )
-    return tensor.flatten(1).argmax(1)
+
+    def _module_of(self, layer: str) -> nn.Module:
+        return self._modules[layer.split(":")[0]]

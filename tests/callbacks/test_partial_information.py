@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+
 import pytest
 import torch
 from torch import nn
 
 from lightning_foresight import PIDCallback
+from lightning_foresight.callbacks._pid_saturation import SaturationWarning
 from lightning_foresight.ensemble import SeedEnsemble
 from lightning_foresight.functional import (
     joint_table,
+    make_estimate,
     noisy_table,
     o_information,
     quantize,
     representational_complexity,
     shannon_invariants,
 )
-from lightning_foresight.metrics import OInformation, SxPID
+from lightning_foresight.metrics import JointTable, OInformation, SxPID
 from lightning_foresight.training import QuantizeActivations
-from tests.contract.cases import NUM_SAMPLES, TinyModel, fit, tiny_data
+from tests.contract.cases import NUM_SAMPLES, TinyModel, assert_same_run, fit, tiny_data
 
 pytestmark = pytest.mark.filterwarnings("ignore:PIDCallback. layer .* saturation:UserWarning")
 OUTPUT = "net.6"
@@ -180,11 +185,87 @@ def test_metrics_of_ones_own_are_logged_under_their_names():
     assert callback.history.last()[f"pid/{OUTPUT}/Constants"].value == pytest.approx(float(expected), abs=1e-9)
 
 
-def test_a_metric_of_many_values_warns_and_leaves_the_run_alone():
-    callback = PIDCallback(layers=OUTPUT, measure=SxPID())
-    with pytest.warns(UserWarning, match=r"PIDCallback\(measure=SxPID\): compute\(\) returned SxPIDResult"):
-        fit(callback, max_epochs=1)
-    assert callback.num_failures > 0
+class States(JointTable):
+    """A measure of many values."""
+
+    def compute(self):
+        return self.table().rows.float()
+
+
+class Broken(JointTable):
+    def compute(self):
+        raise KeyError("no such atom")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"measure": SxPID()}, r"PIDCallback\(measure=SxPID\): compute\(\) returned SxPIDResult; expected an Estimate"),
+        (
+            {"measure": States()},
+            r"\(measure=States\): compute\(\) returned a tensor of shape \(\d+, 4\) and",
+        ),
+        (
+            {"measure": Broken()},
+            r"layer 'net\.6' cannot be measured \(KeyError: 'no such atom'\)\. Found before",
+        ),
+        (
+            {"measure": OInformation(num_sources=2, levels=8, num_targets=3)},
+            r"layer 'net\.6' cannot be measured .*OInformation\.update\(sources=3\): expected 2 sources",
+        ),
+        (
+            {"quantizer": "noisy:300x0.1"},
+            r"layer 'net\.6' cannot be measured .*3 neurons and 3 target values make .* cells, .*use fewer bins",
+        ),
+        (
+            {"quantizer": torch.relu},
+            r"PIDCallback\(quantizer=relu\): returned a tensor of shape \(48, 3\) and dtype float32 for activations of "
+            r"shape \(48, 3\); expected integer codes of that shape, for instance \(a > 0\)\.long\(\)",
+        ),
+        ({"quantizer": lambda a: a.argmax(1)}, r"returned a tensor of shape \(48,\) and dtype int64 for activations"),
+        ({"quantizer": lambda a: a.tolist()}, r"returned list for activations of shape \(48, 3\)"),
+    ],
+)
+def test_what_every_measurement_would_fail_on_stops_the_run_before_it_starts(options, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        fit(PIDCallback(layers=OUTPUT, **options), max_epochs=1)
+
+
+class BreaksLater(Constants):
+    """Fails after some calls, as a measure of a diverged layer may."""
+
+    calls = 0
+
+    def compute(self):
+        type(self).calls += 1
+        if self.calls > 3:
+            raise ZeroDivisionError("no luck")
+        return super().compute()
+
+
+def test_a_metric_that_fails_in_mid_run_warns_once_and_training_goes_on():
+    callback = PIDCallback(layers=OUTPUT, measure=BreaksLater(), quantizer=3)
+    with pytest.warns(
+        UserWarning, match=r"at step 11 \(epoch 2\) failed in layer 'net\.6' \(ZeroDivisionError"
+    ) as caught:
+        trainer = fit(callback, max_epochs=4)
+    assert sum("no luck" in str(warning.message) for warning in caught) == 1
+    assert callback.num_failures == 3
+    assert_same_run(trainer, fit(max_epochs=4))
+
+
+def test_the_first_samples_are_tried_with_all_target_values_and_nothing_is_logged_of_it():
+    seen = []
+
+    class Spy(Constants):
+        def update(self, sources, target):
+            seen.append((len(sources), target.unique().tolist()))
+            super().update(sources, target)
+
+    callback = PIDCallback(layers=OUTPUT, measure=Spy(), quantizer=2, num_samples=40)
+    fit(callback, max_epochs=1)
+    assert seen == [(40, [0, 1, 2])] * 3  # tried, before training, after the epoch
+    assert {row.epoch for row in callback.history} == {0, 1}
 
 
 def test_bootstrap_gives_error_bars_that_the_seed_repeats():
@@ -239,11 +320,33 @@ def corrected_with_prefix(callback: PIDCallback) -> PIDCallback:
 
 
 @pytest.mark.filterwarnings("default")
-def test_saturation_above_one_half_warns_once_with_what_to_do():
+def test_fewer_than_five_samples_a_state_warn_once_with_what_to_do():
     callback = PIDCallback(layers="net.2", quantizer=20)
-    with pytest.warns(UserWarning, match=r"layer 'net.2' has a saturation of .*Take more samples") as caught:
+    text = r"layer 'net.2' has a saturation of 1\.00 \(saturation\): 48 samples are 1\.0 for each .*num_samples="
+    with pytest.warns(UserWarning, match=text) as caught:
         fit(callback, max_epochs=3)
     assert sum("saturation" in str(warning.message) for warning in caught) == 1
+
+
+def test_a_saturation_that_leaves_samples_enough_for_each_state_is_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warning = SaturationWarning("PIDCallback")
+        saturation = torch.tensor(0.8)  # 10,000 samples: 1,585 states of 6.3 samples
+        warning.look("a", {"saturation": make_estimate(saturation, num_samples=10_000)})
+        with pytest.raises(UserWarning, match=r"saturation of 0\.85 \(complexity_saturation\): 10000 samples are 4\.0"):
+            warning.look("a", {"complexity_saturation": make_estimate(saturation + 0.05, num_samples=10_000)})
+
+
+def test_a_value_of_a_single_set_has_no_error_and_no_band():
+    callback = PIDCallback(layers=OUTPUT, quantizer=3)
+    fit(callback, max_epochs=1)
+    assert not any(row.has_interval for row in callback.history)
+    assert all(math.isnan(row.lower) for row in callback.history if row.kind == "estimate")
+    assert not callback.plot().axes[0].collections
+    several = PIDCallback(layers="net.2", quantizer=3, sources="random:4x2")
+    fit(several, max_epochs=1)
+    assert several.history.last()["pid/net.2/complexity"].has_interval
 
 
 def test_saturation_of_the_sets_behind_the_complexity_is_logged_and_warned_of_too():
@@ -404,7 +507,7 @@ def test_labels_that_are_none_are_refused_with_what_to_do():
             lambda batch: batch[0],
             r"the targets are a tensor of shape \(48, 6\) and dtype float32 for 48 samples",
         ),
-        (lambda batch: batch["y"], r"the function for the targets failed on a batch, a (tuple|list).*TypeError"),
+        (lambda batch: batch["y"], r"the function target= failed on a batch, a (tuple|list).*TypeError"),
         (lambda batch: "label", r"the targets of a batch are a str that makes no tensor of labels"),
     ]:
         with pytest.raises(ValueError, match=message):
