@@ -217,8 +217,16 @@ def test_adjacent_layers_are_compared_and_the_chain_is_checked():
     about_input = [last[f"info_plane/net.{layer}/I_XT"] for layer in (2, 5, 6)]
     rises = [b - a for a, b in pairwise(about_input)]
     assert last["info_plane/data_processing_gap"] == pytest.approx(max(0, *rises), abs=1e-9)
-    with pytest.raises(ValueError, match=r"InfoPlaneCallback\(estimator='kde'\): cannot answer this question"):
-        InfoPlaneCallback(estimator="kde", adjacent=True)
+    with pytest.raises(ValueError, match=r"InfoPlaneCallback\(estimator='probe'\): cannot answer this question"):
+        InfoPlaneCallback(estimator="probe", adjacent=True)
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_published_settings_compare_adjacent_layers_too(preset):
+    callback = InfoPlaneCallback(preset=preset, adjacent=True, num_samples=NUM_SAMPLES)
+    fit(callback, max_epochs=1)
+    assert callback.num_failures == 0
+    assert math.isfinite(callback.history.last()["info_plane/net.2/I_TT"].value)
 
 
 def test_activations_are_reduced_as_asked():

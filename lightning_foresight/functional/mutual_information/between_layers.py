@@ -12,10 +12,13 @@ from lightning_foresight.functional._checks import check_base, check_same_length
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_rows, root_mean_square
 from lightning_foresight.functional.mutual_information._distances import row_blocks
+from lightning_foresight.functional.mutual_information._fitted_noise import fitted_variance
+from lightning_foresight.functional.mutual_information.kde import kde_information
 from lightning_foresight.functional.mutual_information.registry import find_estimator, mutual_information
 
 _OWNER = "layer_pair_information"
-_NOISY = ("auto", "noisy")
+# Those that declare noise, without which one layer determines the next.
+_NOISY = ("auto", "noisy", "kde")
 
 
 def check_layer_pair_estimator(owner: str, name: str, options: dict[str, Any] | None = None) -> None:
@@ -43,22 +46,25 @@ def layer_pair_information(
 
     .. math:: I(T_1 + N_1; T_2 + N_2) = I(X; T_1 + N_1) + I(X; T_2 + N_2) - I(X; T_1 + N_1, T_2 + N_2),
 
-    at most the smaller of I(X;T_1 + N_1) and I(X;T_2 + N_2). All other estimators compare the two sets of samples.
+    at most the smaller of I(X;T_1 + N_1) and I(X;T_2 + N_2). ``"kde"`` bounds each of the three by pairwise distances.
+    All other estimators compare the two sets of samples.
 
     Args:
         first: Activations of one layer, shape ``(n, ...)``, one row for each of n distinct inputs.
         second: Activations of the other for the same inputs, shape ``(n, ...)``.
-        estimator: A name in :data:`ESTIMATORS` that compares two sets of samples, or ``"noisy"``.
+        estimator: A name in :data:`ESTIMATORS` that compares two sets of samples, ``"noisy"`` or ``"kde"``.
         base: Base of the logarithm; 2 gives bits.
         **options: The estimator's own.
 
     Returns:
-        The estimate, a scalar. With noise ``std_error`` is that of the draws and the samples' terms.
+        The estimate, a scalar. With ``"noisy"`` ``std_error`` is that of the draws and the samples' terms. With
+        ``"kde"`` it is NaN: a difference of bounds is no bound, and ``lower`` and ``upper`` hold what is certain.
 
     Raises:
         ValueError: If the estimator or an option is not known, or the samples are not what it needs.
 
-    Sources: Goldfeld et al. 2019 (arXiv 1810.05728) for the noise; Cover & Thomas 2006, chapter 2, for the identity.
+    Sources: Goldfeld et al. 2019 (arXiv 1810.05728) for the noise; Kolchinsky & Tracey 2017 (arXiv 1706.02419)
+    for the bounds; Cover & Thomas 2006, chapter 2, for the identity.
 
     Example:
         >>> import torch
@@ -71,6 +77,8 @@ def layer_pair_information(
     check_layer_pair_estimator(_OWNER, estimator, options)
     if estimator not in _NOISY:
         return mutual_information(first, second, estimator=estimator, base=base, **options)
+    if estimator == "kde":
+        return _kde_pair(first, second, base, **options)
     # `k` is auto's, of its other questions.
     estimate = _noisy_pair(first, second, base, **{key: value for key, value in options.items() if key != "k"})
     return estimate._replace(method=f"auto: {estimate.method}") if estimator == "auto" else estimate
@@ -107,6 +115,33 @@ def _noisy_pair(
         num_samples=n,
         saturation=(value * nats / math.log(n)).clamp(0, 1),
         method=f"noisy (both layers, {num_draws} draws)",
+    )
+
+
+def _kde_pair(
+    first: Tensor, second: Tensor, base: float, noise_variance: float | str = 1e-3, bound: str = "upper"
+) -> Estimate:
+    check_base(_OWNER, base)
+    layers = [as_rows(_OWNER, name, rows) for name, rows in (("first", first), ("second", second))]
+    check_same_length(_OWNER, "first", layers[0], "second", layers[1])
+    layers = [rows if rows.is_floating_point() else rows.float() for rows in layers]
+    fitted = isinstance(noise_variance, str)
+    variances = [fitted_variance(rows) if isinstance(noise_variance, str) else noise_variance for rows in layers]
+    dtype = torch.promote_types(layers[0].dtype, layers[1].dtype)
+    layers = [(rows / variance**0.5).to(dtype) for rows, variance in zip(layers, variances, strict=True)]
+    one, two, both = (
+        kde_information(rows, base=base, noise_variance=1.0, bound=bound)[0] for rows in (*layers, torch.cat(layers, 1))
+    )
+    (low, high), (low_two, high_two), (low_both, high_both) = (each.interval() for each in (one, two, both))
+    value = one.value + two.value - both.value
+    return make_estimate(
+        value,
+        std_error=math.nan,
+        num_samples=both.num_samples,
+        saturation=both.saturation,
+        lower=(low + low_two - high_both).clamp(min=0),
+        upper=torch.minimum(high + high_two - low_both, torch.minimum(high, high_two)),
+        method=f"kde (both layers, {bound}, {'fitted noise' if fitted else f'noise variance {noise_variance:g}'})",
     )
 
 

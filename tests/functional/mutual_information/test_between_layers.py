@@ -61,6 +61,38 @@ def test_relative_noise_is_that_of_each_layer():
     assert float(auto.value) == pytest.approx(float(own.value))
 
 
+@pytest.mark.parametrize("std", [0.1, 0.3, 1.0])
+@pytest.mark.parametrize("bound", ["upper", "lower"])
+def test_bounds_by_distances_hold_the_definition(std, bound):
+    first, second = _layers()
+    estimate = layer_pair_information(first, second, estimator="kde", noise_variance=std**2, bound=bound)
+    low, high = estimate.interval()
+    # Terms spread by 1.5 bits: the mean of 20 x 200 by 0.024.
+    assert float(low) - 0.1 < _by_monte_carlo(first, second, std) < float(high) + 0.1
+    assert float(low) <= float(estimate.value) <= float(high)
+    alone = [input_information(layer, estimator="kde", noise_variance=std**2) for layer in (first, second)]
+    assert float(high) <= min(float(each.value) for each in alone) + 1e-6
+
+
+def test_bounds_are_those_of_each_layer_and_of_both():
+    first, second = _layers()
+    between = layer_pair_information(first, second, estimator="kde", noise_variance=0.04)
+    options = {"estimator": "kde", "noise_variance": 0.04}
+    one, two = (float(input_information(layer, **options).value) for layer in (first, second))
+    both = float(input_information(torch.cat([first, second], 1), **options).value)
+    # Widths in float32 units of the noise: rounding, 1e-4 bits as everywhere.
+    assert float(between.value) == pytest.approx(one + two - both, abs=1e-4)
+    assert math.isnan(float(between.std_error))
+
+
+def test_fitted_noise_is_that_of_each_layer():
+    first, second = _layers()
+    plain = layer_pair_information(first, second, estimator="kde", noise_variance="fitted")
+    scaled = layer_pair_information(100 * first + 5, 0.01 * second, estimator="kde", noise_variance="fitted")
+    assert float(plain.value) == pytest.approx(float(scaled.value), abs=1e-2)
+    assert plain.method == "kde (both layers, upper, fitted noise)"
+
+
 def test_a_constant_layer_says_nothing():
     first, _ = _layers()
     assert float(layer_pair_information(first, torch.ones(200, 2)).value) == pytest.approx(0, abs=0.02)
@@ -76,7 +108,7 @@ def test_mistakes_are_named():
     first, second = _layers()
     with pytest.raises(ValueError, match=r"layer_pair_information\(first, second\): got 200 and 199 samples"):
         layer_pair_information(first, second[1:])
-    with pytest.raises(ValueError, match=r"layer_pair_information\(estimator='kde'\): cannot answer this question"):
-        layer_pair_information(first, second, estimator="kde")
+    with pytest.raises(ValueError, match=r"layer_pair_information\(estimator='probe'\): cannot answer this question"):
+        layer_pair_information(first, second, estimator="probe")
     with pytest.raises(ValueError, match=r"layer_pair_information\(bins\): estimator 'noisy' has no such option"):
         layer_pair_information(first, second, estimator="noisy", bins=3)
