@@ -9,11 +9,12 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_foresight.functional._checks import fail
+from lightning_foresight.functional._repr import ShowsArguments
 from lightning_foresight.functional.gradient_noise.moments import MomentSums, moment_sums
 from lightning_foresight.functional.gradient_noise.noise_scale import NoiseScale, noise_scale_from_sums
 
 
-class NoiseMoments(Metric):
+class NoiseMoments(ShowsArguments, Metric):
     """Discounted sums over observations of noise and signal; subclasses say in ``update`` how one is observed.
 
     Args:

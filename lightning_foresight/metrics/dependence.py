@@ -9,10 +9,11 @@ from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from lightning_foresight.functional._checks import check_same_length, check_samples
+from lightning_foresight.functional._repr import ShowsArguments
 from lightning_foresight.functional.estimate import Estimate
 
 
-class DependenceMetric(Metric):
+class DependenceMetric(ShowsArguments, Metric):
     """Base of measures of how two sets of samples depend on each other: write :meth:`dependence`, the rest is here.
 
     Samples are collected over batches and ranks, and compared as a whole by ``compute``. An instance can be passed to
@@ -78,5 +79,11 @@ class DependenceMetric(Metric):
         self.b.append(b.flatten(1) if b.ndim > 1 else b)
 
     def compute(self) -> Estimate | Tensor:
-        """Compare everything that was added."""
+        """Compare everything that was added.
+
+        Raises:
+            ValueError: If that is nothing.
+        """
+        if isinstance(self.a, list) and not self.a:
+            raise ValueError(f"{type(self).__name__}.compute(): there are no samples yet; call update(a, b) first.")
         return self.dependence(dim_zero_cat(self.a), dim_zero_cat(self.b))

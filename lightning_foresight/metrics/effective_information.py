@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_foresight.functional._checks import check_choice, check_int, check_range, describe
+from lightning_foresight.functional._repr import ShowsArguments
 from lightning_foresight.functional.effective_information.binning import bins_or_outside, clamped_bins
 from lightning_foresight.functional.effective_information.pair_counts import count_pairs
 from lightning_foresight.functional.effective_information.pair_information import (
@@ -20,7 +21,7 @@ from lightning_foresight.functional.entropy import entropy
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 
 
-class EffectiveInformation(Metric):
+class EffectiveInformation(ShowsArguments, Metric):
     r"""EI_parts of anything that answers to noise, from joint histograms that add up over batches and ranks.
 
     .. math:: EI_{parts} = \sum_{a, b} I\big(x_a; y_b \mid do(x \sim U)\big)
@@ -120,7 +121,14 @@ class EffectiveInformation(Metric):
         """Return the bits, their sum or ``(num_inputs, num_outputs)``; the error of a sum is an upper bound.
 
         Pairs share their samples, so that the errors of the sum's terms may all point the same way.
+
+        Raises:
+            ValueError: If there are no samples.
         """
+        if not int(self.num_samples):
+            raise ValueError(
+                "EffectiveInformation.compute(): there are no samples yet; call update(inputs, outputs) first."
+            )
         terms = grassberger_terms(int(self.num_samples), self.counts.device)
         # The state does not know which inputs belong to dropped outputs: their margins are taken as they are.
         bits = corrected_information(self.counts, terms)

@@ -11,13 +11,14 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_foresight.functional._checks import check_int, check_same_length, describe, fail
+from lightning_foresight.functional._repr import ShowsArguments
 from lightning_foresight.functional.partial_information import JointRows, joint_table
 
 _MAX_CELLS = 2**22
 _MERGE_ENTRIES = 2**22
 
 
-class JointTable(Metric):
+class JointTable(ShowsArguments, Metric):
     """Counts how often each combination of source codes and target code occurs, over batches and ranks.
 
     With ``num_sources``, ``levels`` and ``num_targets`` given and at most 4 million cells, the counts are one dense
@@ -105,11 +106,17 @@ class JointTable(Metric):
             self._merge()
 
     def table(self) -> JointRows:
-        """Return the joint table of all samples so far."""
+        """Return the joint table of all samples so far.
+
+        Raises:
+            ValueError: If there are none.
+        """
         if self.shape is not None:
             cells = self.counts.nonzero()[:, 0]
+            self._check_samples(len(cells))
             rows = torch.stack(torch.unravel_index(cells, self.shape), 1).to(self.row_dtype)
             return JointRows(rows, self.counts[cells])
+        self._check_samples(int(self.num_columns))
         states = self.codes, self.weights
         codes, weights = (torch.cat(state) if isinstance(state, list) else state for state in states)
         rows = codes.view(-1, int(self.num_columns))
@@ -119,6 +126,12 @@ class JointTable(Metric):
         """Forget all samples."""
         super().reset()
         self._pending = 0
+
+    def _check_samples(self, seen: int) -> None:
+        if not seen:
+            raise ValueError(
+                f"{type(self).__name__}.compute(): there are no samples yet; call update(sources, target) first."
+            )
 
     def _count(self, owner: str, sources: Tensor, target: Tensor) -> None:
         assert self.shape is not None

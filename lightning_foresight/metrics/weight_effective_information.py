@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from lightning_foresight.functional._checks import check_base, check_choice
+from lightning_foresight.functional._repr import ShowsArguments
 from lightning_foresight.functional._trace import LayerCall
 from lightning_foresight.functional.effective_information.norms import NORMS
 from lightning_foresight.functional.effective_information.weights import (
@@ -21,7 +22,7 @@ from lightning_foresight.functional.effective_information.weights import (
 PARTS = ("ei", "determinism", "degeneracy", "effectiveness")
 
 
-class WeightEffectiveInformation(Metric):
+class WeightEffectiveInformation(ShowsArguments, Metric):
     r"""Effective information of a network's weights, averaged over the updates since the last reset.
 
     .. math:: \text{ei} = H(\langle W^\text{out} \rangle) - \langle H(W^\text{out}) \rangle
