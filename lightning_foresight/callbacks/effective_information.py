@@ -56,7 +56,8 @@ class EICallback(ForesightCallback):
         - ``ei/<layer>/degeneracy``: sensitivity minus parts, when both are measured.
         - ``ei/total_parts``, ``ei/total_sensitivity``, ``ei/total_degeneracy``, ``ei/total_phi``: the sums over layers.
         - ``ei/<layer>/vector``: :math:`I(X; Y)` of whole input and output vectors, and ``ei/<layer>/phi``, vector minus
-          parts.
+          parts. Where samples cannot tell them, both bounds stand in their place: ``ei/<layer>/vector_lower`` and
+          ``_upper``, ``ei/<layer>/phi_lower`` and ``_upper``, ``ei/total_phi_lower`` and ``_upper``.
         - figures ``ei/causal_plane`` and ``ei/weights``.
 
     Args:
@@ -150,6 +151,7 @@ class EICallback(ForesightCallback):
         self._calls: list[LayerCall] = []
         self._plan: list[PerturbedLayer] = []
         self._bands: list[str] = []
+        self._told_bounds = False
 
     def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Trace the model once: which layers it calls, in which shapes, followed by which activation."""
@@ -215,7 +217,26 @@ class EICallback(ForesightCallback):
             estimates = [estimate for estimate in found if isinstance(estimate, Estimate)]
             if len(estimates) == len(found):
                 measured[f"total_{kind}"] = network_total(estimates)
-        return measured
+        return self._with_bounds(measured)
+
+    def _with_bounds(self, measured: Measured) -> Measured:
+        """Put both bounds in place of what samples cannot tell: drawn as a line, one of them reads as a finding."""
+        known: dict[str | Sequence[str], Estimate | Tensor] = {}
+        saturated = []
+        for key, value in measured.items():
+            if not isinstance(value, Estimate) or value.lower is None or value.upper is None:
+                known[key] = value
+                continue
+            known[f"{key}_lower"] = make_estimate(value.lower, num_samples=value.num_samples, kind="lower_bound")
+            known[f"{key}_upper"] = make_estimate(value.upper, num_samples=value.num_samples, kind="upper_bound")
+            saturated += [str(key).removesuffix("/vector")] if str(key).endswith("/vector") else []
+        if saturated and not self._told_bounds:
+            self._told_bounds = True
+            rank_zero_info(
+                f"{self.name}: the vector EI of {', '.join(saturated)} is beyond what samples can tell, and is logged "
+                "as bounds (vector_lower, vector_upper; so is phi). Fewer bins (in_bins=, out_bins=) may tell it."
+            )
+        return known
 
     def bands(self) -> Sequence[str]:
         """Whatever is sampled: pairs of large layers, layers without an exact method, and vector EI."""

@@ -86,6 +86,21 @@ def test_vector_information_has_an_interval_and_never_exceeds_the_input():
     assert all(row.has_interval for row in rows)
 
 
+def test_what_saturates_is_logged_as_bounds_and_not_as_a_value(caplog):
+    callback = EICallback(measures=["parts", "vector"], in_bins=64, out_bins=64, in_range=(-1, 1), num_samples=4096)
+    with caplog.at_level("INFO"):
+        fit(callback, max_epochs=1)
+    last = callback.history.last()
+    for kind in ("net.0/vector", "net.0/phi", "total_phi"):
+        assert f"ei/{kind}" not in last
+        assert last[f"ei/{kind}_lower"].value < last[f"ei/{kind}_upper"].value
+        assert (last[f"ei/{kind}_lower"].kind, last[f"ei/{kind}_upper"].kind) == ("lower_bound", "upper_bound")
+    parts = last["ei/net.0/parts"].value
+    assert last["ei/net.0/phi_lower"].value == pytest.approx(last["ei/net.0/vector_lower"].value - parts, abs=1e-4)
+    assert sum("beyond what samples can tell" in message for message in caplog.messages) == 1
+    assert callback.num_failures == 0
+
+
 def test_the_range_of_the_first_layer_is_that_of_the_data_unless_given():
     wide, given = EICallback(in_bins=4, out_bins=4), EICallback(in_bins=4, out_bins=4, in_range=(0, 1), prefix="given")
     fit([wide, given], max_epochs=1)

@@ -30,7 +30,8 @@ class CausalMeasures(NamedTuple):
         sensitivity: The sum over pairs, each perturbed alone.
         degeneracy: ``sensitivity - parts``: what is lost because connections overlap.
         vector: The vector EI, or ``None`` if it was not asked for.
-        phi: ``vector - parts``: what the inputs tell together beyond what each tells alone.
+        phi: ``vector - parts``: what the inputs tell together beyond what each tells alone. Where ``vector`` is only
+            known by bounds (``kind="lower_bound"``), so are ``phi`` and ``effectiveness``: look at ``interval()``.
         effectiveness: ``vector`` over H(X), in [0, 1]; 1 where nothing of the input is lost.
     """
 

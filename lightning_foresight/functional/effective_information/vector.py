@@ -55,7 +55,7 @@ def effective_information(
 
     Where more than a quarter of the samples of Y are like no other, their entropy is out of reach. The result is then
     a lower bound (``kind="lower_bound"``), with an upper one beside it: H(Y) lies between its collision entropy and
-    the sum of its components' entropies, and EI is at most H(X).
+    the sum of its components' entropies, EI is at most H(X), and at least what X tells about any single output.
 
     Args:
         layer: A Linear layer, a convolution (one receptive field of it), an Embedding, or any module or callable with
@@ -205,8 +205,8 @@ def _combine(
     # The bounds get two standard errors of room.
     most_within = within.upper.mean() + 2 * (within.upper_error.square().sum().sqrt() / len(within.value) + spread)
     upper = (marginal.upper + 2 * marginal.upper_error - within.lower.mean() + 2 * spread).clamp(0, most)
-    lower = (marginal.lower - most_within).clamp_min(0)
-    lower = torch.minimum(lower, upper)
+    lower = (marginal.lower - most_within).maximum(_best_component(marginal, within, all_cells))
+    lower = lower.clamp_min(0).minimum(upper)
     return make_estimate(
         lower.to(dtype),
         std_error=float("nan"),
@@ -217,6 +217,15 @@ def _combine(
         kind="lower_bound",
         method="sampled (collisions and components)",
     )
+
+
+def _best_component(marginal: VectorEntropy, within: VectorEntropy, all_cells: bool) -> Tensor:
+    """Return what the inputs tell about the best-known single output: they tell no less about all outputs together."""
+    cells = len(within.components)
+    error = marginal.component_errors + within.component_errors.square().sum(0).sqrt() / cells
+    if not all_cells and cells > 1:
+        error = error + within.components.std(0) / cells**0.5
+    return (marginal.components - within.components.mean(0) - 2 * error).amax()
 
 
 def _indices(owner: str, what: str, chosen: Sequence[int] | None, count: int, device: torch.device) -> Tensor:

@@ -20,6 +20,8 @@ class VectorEntropy(NamedTuple):
         lower: Lower bound; holds at 95% where it comes from collisions.
         upper: Sum of the components' entropies.
         upper_error: Standard error of ``upper``.
+        components: Entropies of the single components ``(..., components)``.
+        component_errors: Their standard errors.
         singles: Share of samples that are like no other: where it is large, ``value`` means little.
         saturation: Plug-in entropy over the logarithm of the number of samples.
     """
@@ -29,6 +31,8 @@ class VectorEntropy(NamedTuple):
     lower: Tensor
     upper: Tensor
     upper_error: Tensor
+    components: Tensor
+    component_errors: Tensor
     singles: Tensor
     saturation: Tensor
 
@@ -69,13 +73,15 @@ def vector_entropy(codes: Tensor, bins: int, generator: torch.Generator) -> Vect
     parts = discrete_entropy(table.view(*codes.shape[:-2], codes.shape[-1], bins), "miller_madow")
     # The delta method sees no error for uniform components, where the noise is chi-squared.
     chi_squared = 2 * (bins - 1) / (2 * samples * math.log(2)) ** 2
-    upper_error = (parts.std_error.square() + chi_squared).sum(-1).sqrt()
+    errors = (parts.std_error.square() + chi_squared).sqrt()
     return VectorEntropy(
         corrected.value,
         corrected.std_error,
         torch.maximum(plug_in.value, -collision.log2()),
         parts.value.sum(-1),
-        upper_error,
+        errors.square().sum(-1).sqrt(),
+        parts.value,
+        errors,
         (counts == 1).sum(-1).double() / samples,
         plug_in.value / math.log2(samples),
     )

@@ -61,6 +61,17 @@ def test_a_saturated_layer_gets_bounds_that_hold():
     assert math.isnan(result.std_error)
 
 
+def test_a_saturated_layer_passes_on_no_less_than_its_clearest_output():
+    # One clean copy of 6 bits among outputs that are pure noise: no sample is like another, and bounds are far apart.
+    def noisy(x):
+        return torch.cat([x[:, :1], torch.rand(len(x), 7)], 1)
+
+    result = effective_information(noisy, in_range=(0, 1), out_range=(0, 1), in_shape=(2,))
+    assert result.kind == "lower_bound"
+    assert result.lower == pytest.approx(6, abs=0.05)
+    assert 6 <= result.upper
+
+
 def test_collisions_reach_twice_as_far_as_the_plug_in_entropy():
     # 24 bits from 17 bits' worth of samples: pairs of equal vectors number 2^33 / 2^24.
     result = effective_information(nn.Identity(), in_range=(0, 1), out_range=(0, 1), in_shape=(4,))
