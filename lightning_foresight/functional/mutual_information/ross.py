@@ -20,6 +20,8 @@ from lightning_foresight.functional.mutual_information._distances import (
 from lightning_foresight.functional.mutual_information.ksg import check_ksg, check_neighbours, standardised
 
 _OWNER = "ksg"
+# Samples share neighbours, so that their terms move together. Measured on eleven pairs at 300 to 3,000 samples.
+_SPREAD = 1.1
 
 
 def ksg_label(activations: Tensor, labels: Tensor, *, base: float = 2, k: int = 3, variant: int = 1) -> Estimate:
@@ -96,14 +98,31 @@ def ksg_label(activations: Tensor, labels: Tensor, *, base: float = 2, k: int = 
     shares = every.new_tensor([size / used for size in sizes if size > 1])
     h_y = -(shares * shares.log()).sum() / math.log(base)
     value = torch.minimum(every.mean().clamp(min=0), h_y)
-    std_error = every.std() / math.sqrt(used)
-    half_width = NormalDist().inv_cdf(0.975) * std_error
+    std_error = _SPREAD * every.std() / math.sqrt(used)
+    low, high = _interval(h_y - value, std_error, h_y - every, math.log(max(2.0, used / k)) / math.log(base))
     return make_estimate(
         value,
         std_error=std_error,
         num_samples=used,
-        lower=(value - half_width).clamp(min=0),
-        upper=torch.minimum(value + half_width, h_y),
+        lower=(h_y - high).clamp(min=0),
+        upper=(h_y - low).clamp(max=h_y),
         kind="lower_bound" if rows.shape[1] > 1 else "estimate",
         method=f"Ross kNN (k={k})",
     )
+
+
+def _interval(mean: Tensor, std_error: Tensor, losses: Tensor, largest: float) -> tuple[Tensor, Tensor]:
+    """95% interval of a mean loss, as Wilson's of a count: few samples, or none, may have lost what the others did not.
+
+    Args:
+        mean: What the samples lost of H(Y), on average.
+        std_error: Its standard error.
+        losses: Those of the samples.
+        largest: What a sample loses that lies amid another label; one of that kind is added to those that were seen.
+    """
+    z, n = NormalDist().inv_cdf(0.975), losses.shape[0]
+    losses = losses.clamp(min=0)
+    size = (losses.square().sum() + largest**2) / (losses.sum() + largest)  # of a loss, where there is one
+    centre = mean + size * z**2 / (2 * n)
+    half_width = z * (std_error**2 + (size * z / (2 * n)) ** 2).sqrt()
+    return centre - half_width, centre + half_width
