@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from lightning_foresight.callbacks import GradientNoiseScaleCallback
 from tests.contract.noise_cells import CELLS, METHODS, YES, signs
 from tests.contract.noise_two_processes import RUNS
 from tests.reference.noise_runs import fit
+from tests.two_ranks import run_two_ranks
 
 ROOT = Path(__file__).parents[2]
 VERDICTS = {name: cell[-1] for name, cell in {**CELLS, **RUNS}.items()}
@@ -32,13 +30,8 @@ ALL = [
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """Both processes' results; all runs in one go, since starting them is most of the time."""
-    folder = tmp_path_factory.mktemp("noise")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-W", "ignore", "-m", "tests.contract.noise_two_processes", str(folder)]
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert run.returncode == 0, run.stderr[-3000:]
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+    files = run_two_ranks("tests.contract.noise_two_processes", tmp_path_factory.mktemp("noise"), ".json")
+    return [json.loads(file.read_text()) for file in files]
 
 
 def run_cell(name, method):

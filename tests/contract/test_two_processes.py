@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from lightning_foresight.history import History
 from tests.contract.cases import CALLBACKS
-
-ROOT = Path(__file__).parents[2]
+from tests.two_ranks import run_two_ranks
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-W", "ignore", "-m", "tests.contract.two_processes", str(folder)]
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert run.returncode == 0, run.stderr[-3000:]
-    return [torch.load(folder / f"rank{rank}.pt") for rank in (0, 1)]
+    files = run_two_ranks("tests.contract.two_processes", tmp_path_factory.mktemp("ranks"))
+    return [torch.load(file) for file in files]
 
 
 def test_two_processes_end_with_the_same_bits(ranks):
