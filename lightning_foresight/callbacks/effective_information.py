@@ -22,7 +22,7 @@ from lightning_foresight.functional import (
 )
 from lightning_foresight.functional._checks import check_choice, check_int, check_range, fail
 from lightning_foresight.functional._trace import LayerCall, first_tensor
-from lightning_foresight.functional.effective_information.affine import some_outputs
+from lightning_foresight.functional.effective_information.affine import as_affine
 from lightning_foresight.functional.effective_information.causal import has_exact_method
 from lightning_foresight.functional.effective_information.operators import has_rule
 from lightning_foresight.functional.effective_information.totals import network_total
@@ -70,7 +70,7 @@ class EICallback(ForesightCallback):
         method: ``"auto"``, ``"exact"`` or ``"sampled"``.
         num_samples: Samples of noise where a layer has to be sampled; chosen by the estimator when ``None``.
         max_pairs: Largest number of (input, output) pairs of one layer that are measured; of larger layers a random
-            choice of outputs, with a standard error.
+            choice of about so many pairs, with a standard error.
         layers: Which layers; by default all Linear layers, convolutions, embeddings, projections of attention and plain
             recurrent layers. Any other module (a GRU, a residual block, a normalisation layer) is perturbed if its name
             or type is given here, by sampling.
@@ -107,7 +107,7 @@ class EICallback(ForesightCallback):
         out_bins: int = 64,
         method: Literal["auto", "exact", "sampled"] = "auto",
         num_samples: int | None = None,
-        max_pairs: int = 16384,
+        max_pairs: int = 4096,
         layers: LayerSpec | None = None,
         every_n_epochs: int | None = 1,
         every_n_steps: int | None = None,
@@ -246,7 +246,7 @@ class EICallback(ForesightCallback):
         bands = []
         for layer in self._plan:
             exact = self.method != "sampled" and has_exact_method(layer.module, layer.activation)
-            if not exact or some_outputs(layer.module, self.max_pairs)[1] < 1:
+            if not exact or self._some_pairs_only(layer.module):
                 kinds: list[str] = [kind for kind in ("parts", "sensitivity") if kind in self.measures]
                 kinds += ["degeneracy"] if len(kinds) == 2 else []
                 bands += [f"{layer.name}/{kind}" for kind in kinds]
@@ -255,6 +255,10 @@ class EICallback(ForesightCallback):
         if len(self._plan) > 1:
             bands += [f"total_{kind}" for kind in TOTALS if any(key.endswith(f"/{kind}") for key in bands)]
         return bands
+
+    def _some_pairs_only(self, module: Any) -> bool:
+        affine = as_affine(module)
+        return affine is not None and affine.weight.numel() > self.max_pairs
 
     def figures(self) -> Mapping[str, Figure]:
         """Draw the causal plane, and the weights' EI of the network over training."""

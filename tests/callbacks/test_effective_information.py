@@ -47,13 +47,13 @@ def test_only_the_measures_asked_for_are_logged():
     assert all(key.endswith(("/sensitivity", "/total_sensitivity")) for key in callback.history.keys())  # noqa: SIM118
 
 
-def test_large_layers_are_measured_on_a_choice_of_outputs_with_an_interval():
+def test_large_layers_are_measured_on_a_choice_of_pairs_with_an_interval():
     exact = EICallback(in_bins=8, out_bins=8, measures=("parts", "sensitivity"))
     chosen = EICallback(in_bins=8, out_bins=8, measures=("parts", "sensitivity"), max_pairs=24, prefix="some")
     fit([exact, chosen])
     row = chosen.history.last()["some/net.0/parts"]
     assert row.kind == "estimate"
-    assert row.num_samples == 4  # of 8 outputs, with 6 inputs each
+    assert row.num_samples == 24  # of 48 pairs: 4 of 8 outputs, with 6 inputs each
     truth = exact.history.last()["ei/net.0/parts"].value
     # Of 4 outputs the standard error itself is uncertain by 40%: three half-widths of the normal interval.
     assert abs(row.value - truth) < 3 * (row.upper - row.value)

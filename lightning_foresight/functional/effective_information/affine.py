@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,35 +41,6 @@ def as_affine(layer: object) -> Affine | None:
     weight = weight.flatten(1)
     bias = layer.offset if isinstance(layer, LinearPart) else layer.bias
     return Affine(weight, weight.new_zeros(weight.shape[0]) if bias is None else bias.detach())
-
-
-def some_outputs(layer: Any, max_pairs: int | None, generator: torch.Generator | None = None) -> tuple[Any, float]:
-    """Return an affine layer with a random choice of its outputs, and their share of all; other layers as they are.
-
-    A pair's bits depend on all inputs of the layer, but on no other output.
-
-    Args:
-        layer: The layer.
-        max_pairs: Largest number of (input, output) pairs, no limit when ``None``; two outputs are kept in any case,
-            for a standard error.
-        generator: Draws the outputs; the first ones are taken when ``None``.
-    """
-    affine = None if max_pairs is None else as_affine(layer)
-    if max_pairs is None or affine is None:
-        return layer, 1.0
-    weight, bias = affine
-    outputs, inputs = weight.shape
-    kept = max(2, max_pairs // max(1, inputs))
-    if kept >= outputs:
-        return layer, 1.0
-    chosen = torch.arange(kept, device=weight.device)
-    if generator is not None:
-        chosen = torch.randperm(outputs, generator=generator, device=generator.device)[:kept].to(weight.device)
-    # A dense layer has the same pairs as the receptive field of a convolution.
-    fewer = nn.utils.skip_init(nn.Linear, inputs, kept)
-    fewer.weight = nn.Parameter(weight[chosen], requires_grad=False)
-    fewer.bias = nn.Parameter(bias[chosen], requires_grad=False)
-    return fewer, kept / outputs
 
 
 def work_dtype(device: torch.device) -> torch.dtype:

@@ -10,13 +10,15 @@ from torch import nn
 
 from lightning_foresight.functional._checks import check_int
 from lightning_foresight.functional.effective_information.activations import monotone_rule
-from lightning_foresight.functional.effective_information.affine import as_affine, some_outputs
+from lightning_foresight.functional.effective_information.affine import Affine, as_affine
+from lightning_foresight.functional.effective_information.embedding import embedding_parts
+from lightning_foresight.functional.effective_information.exact import exact_parts
 from lightning_foresight.functional.effective_information.noise import input_entropy, make_generator, some_answers
-from lightning_foresight.functional.effective_information.parts import ei_parts
-from lightning_foresight.functional.effective_information.preimages import has_valley
+from lightning_foresight.functional.effective_information.pair_choice import choose_pairs, total_of_choice
+from lightning_foresight.functional.effective_information.preimages import has_valley, resolution
 from lightning_foresight.functional.effective_information.problem import Layer, Problem, Range, pose
 from lightning_foresight.functional.effective_information.sampled import sampled_parts, sampled_sensitivity
-from lightning_foresight.functional.effective_information.sensitivity import sensitivity
+from lightning_foresight.functional.effective_information.sensitivity import exact_sensitivity
 from lightning_foresight.functional.effective_information.totals import layer_total
 from lightning_foresight.functional.effective_information.vector import effective_information
 from lightning_foresight.functional.estimate import Estimate, make_estimate
@@ -66,8 +68,8 @@ def causal_measures(
         layer: See :func:`ei_parts`.
         activation: The activation module that follows, if any.
         in_range: ``(low, high)`` of every input; ``None`` for an Embedding.
-        max_pairs: Measure a random choice of the layer's outputs, at least 2, with at most about so many pairs; the
-            sums over all pairs then carry a standard error.
+        max_pairs: Of a layer with more pairs measure a random choice of about so many: some inputs of some outputs, or
+            all inputs of some outputs where answers have to be sampled. The sums then carry a standard error.
         vector: Measure the vector EI too, by sampling.
         generator: Draws that choice, and noise where something is sampled; by default one of our own.
         options: Further arguments of :func:`ei_parts`.
@@ -99,7 +101,7 @@ def causal_measures(
     problem = pose(owner, layer, activation, in_range=in_range, generator=generator, **pose_options)
     generator = make_generator(problem, generator)
     if problem.exact:
-        totals = _exact_totals(problem, max_pairs, options, generator)
+        totals = _exact_totals(problem, max_pairs, generator)
     else:
         totals = _sampled_totals(problem, max_pairs, options, generator)
     parts, sensitive, degeneracy = totals
@@ -116,14 +118,27 @@ def causal_measures(
     )
 
 
-def _exact_totals(
-    problem: Problem, max_pairs: int | None, options: dict[str, Any], generator: torch.Generator
-) -> Iterator[Estimate]:
-    few, share = some_outputs(problem.layer, max_pairs, generator)
-    question = {"in_range": problem.in_range, **options}
-    parts, sensitive = (measure(few, problem.activation, **question) for measure in (ei_parts, sensitivity))
+def _exact_totals(problem: Problem, max_pairs: int | None, generator: torch.Generator) -> Iterator[Estimate]:
+    tokens, dtype = problem.token_outputs(), problem.bits_dtype
+    choice = None
+    if tokens is not None:
+        parts = sensitive = embedding_parts(tokens, problem.out_range, problem.out_bins)
+    else:
+        assert problem.affine is not None
+        (weight, bias), outputs = problem.affine, problem.preimages()
+        scale = (problem.in_range[1] - problem.in_range[0]) * resolution(outputs)
+        choice = choose_pairs(weight, max_pairs, resolution=scale, in_bins=problem.in_bins, generator=generator)
+        question = outputs, problem.in_range, problem.in_bins
+        if choice is None:
+            parts, sensitive = exact_parts(problem.affine, *question), exact_sensitivity(problem.affine, *question)
+        else:
+            few = Affine(weight[choice.outputs], bias[choice.outputs])
+            parts = exact_parts(few, *question, chosen=choice.inputs)
+            # All other inputs are 0: what their weights are does not matter.
+            sensitive = exact_sensitivity(Affine(few.weight.gather(1, choice.inputs), few.bias), *question)
     for bits in (parts, sensitive, sensitive - parts):
-        yield layer_total(bits, share)
+        total = make_estimate(bits.sum(), kind="exact") if choice is None else total_of_choice(bits, choice)
+        yield total._replace(value=total.value.to(dtype), std_error=total.std_error.to(dtype))
 
 
 def _sampled_totals(

@@ -26,7 +26,7 @@ class SeriesPlan(NamedTuple):
 
     Attributes:
         period: Period of the series of every output unit, ``(outputs,)``.
-        terms: Terms that every pair needs, ``(outputs, inputs)``; 0 where no length of the grid is enough.
+        terms: Terms that every pair needs, ``(outputs, chosen inputs)``; 0 where no length of the grid is enough.
     """
 
     period: Tensor
@@ -41,12 +41,27 @@ def sum_of_others(values: Tensor) -> Tensor:
     return before + after
 
 
-def product_of_others(factors: Tensor) -> Tensor:
-    """Return for every entry the product of all others along the last axis, without division: factors have zeros."""
+def product_of_others(factors: Tensor, chosen: Tensor) -> Tensor:
+    """Return the products of all factors but the chosen one along the last axis, without division: some are zero.
+
+    Args:
+        factors: ``(units, ..., inputs)``.
+        chosen: Which one to leave out, ``(units, chosen)``.
+
+    Returns:
+        Products ``(units, ..., chosen)``.
+    """
     before, after = torch.ones_like(factors), torch.ones_like(factors)
     before[..., 1:] = factors[..., :-1].cumprod(-1)
     after[..., :-1] = factors[..., 1:].flip(-1).cumprod(-1).flip(-1)
-    return before.mul_(after)
+    return take(before, chosen).mul_(take(after, chosen))
+
+
+def take(values: Tensor, chosen: Tensor) -> Tensor:
+    """Return the chosen entries ``(units, ..., chosen)`` of ``(units, ..., inputs)``."""
+    between = values.dim() - 2
+    index = chosen.view(len(chosen), *[1] * between, -1).expand(*values.shape[:-1], -1)
+    return values.gather(-1, index)
 
 
 def sinc(x: Tensor) -> Tensor:
@@ -92,7 +107,7 @@ def _grid(max_terms: int) -> list[int]:
     return lengths
 
 
-def plan_series(widths: Tensor, in_bins: int, max_terms: int) -> SeriesPlan:
+def plan_series(widths: Tensor, chosen: Tensor, in_bins: int, max_terms: int) -> SeriesPlan:
     r"""Choose period and length of every pair's Fourier series from a bound on what is cut off.
 
     A series of period :math:`L` cut after :math:`K` terms errs in the probability of any interval by at most
@@ -103,6 +118,7 @@ def plan_series(widths: Tensor, in_bins: int, max_terms: int) -> SeriesPlan:
 
     Args:
         widths: Widths of the uniforms ``(outputs, inputs)``.
+        chosen: Inputs whose pairs are wanted, ``(outputs, chosen)``.
         in_bins: Bins of each input: the chosen input keeps a uniform of ``1 / in_bins`` of its width.
         max_terms: Longest series allowed.
     """
@@ -111,9 +127,9 @@ def plan_series(widths: Tensor, in_bins: int, max_terms: int) -> SeriesPlan:
     period = 2 * half
 
     def others(x: Tensor) -> tuple[Tensor, Tensor]:
-        decay, falling = minus_log_envelope(x), (x > 1 / _SIDE_LOBE).to(x.dtype)
-        own = minus_log_envelope(x / in_bins)
-        return decay.sum(1, keepdim=True) - decay + own, falling.sum(1, keepdim=True) - falling
+        decay, falling, own = minus_log_envelope(x), x > 1 / _SIDE_LOBE, take(x, chosen)
+        others = decay.sum(1, keepdim=True) - minus_log_envelope(own) + minus_log_envelope(own / in_bins)
+        return others, falling.sum(1, keepdim=True) - (own > 1 / _SIDE_LOBE).to(x.dtype)
 
     terms = _shortest(lambda length: others(widths * (math.pi * length) / period.unsqueeze(1)), max_terms)
     return SeriesPlan(period, terms)

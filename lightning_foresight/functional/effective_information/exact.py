@@ -9,8 +9,10 @@ from lightning_foresight.functional._memory import MEMORY_BUDGET, chunk_length
 from lightning_foresight.functional.effective_information.affine import Affine
 from lightning_foresight.functional.effective_information.characteristic import (
     TAIL_MASS,
+    SeriesPlan,
     half_width,
     plan_series,
+    take,
     terms_of_sum,
 )
 from lightning_foresight.functional.effective_information.exact_series import series_mutual_information
@@ -28,40 +30,55 @@ MAX_CLOSED_FORM_TERMS = 6
 MAX_NARROW_TERMS = 256
 
 
-def exact_parts(layer: Affine, outputs: Preimages, in_range: tuple[float, float], in_bins: int) -> Tensor:
-    """Return I(x_a; y_b) in bits of every pair ``(inputs, outputs)``, in the precision of the layer's tensors."""
+def exact_parts(
+    layer: Affine, outputs: Preimages, in_range: tuple[float, float], in_bins: int, chosen: Tensor | None = None
+) -> Tensor:
+    """Return I(x_a; y_b) in bits of pairs, in the precision of the layer's tensors.
+
+    Args:
+        layer: The dense map.
+        outputs: What leads into each output bin.
+        in_range: Range of the inputs.
+        in_bins: Bins of the inputs.
+        chosen: Inputs whose pairs are wanted, for each output ``(outputs, chosen)``; all of them when ``None``.
+
+    Returns:
+        Bits ``(outputs, chosen)``.
+    """
     edges, bins = outputs.edges, None if outputs.bins is None else outputs.bins.to(layer.weight)
     weight = layer.weight
     in_width = in_range[1] - in_range[0]
     mean = layer.bias + weight.sum(1) * (in_range[0] + in_range[1]) / 2
     widths = weight.abs() * in_width
-    plan = plan_series(widths, in_bins, MAX_TERMS)
+    if chosen is None:
+        chosen = torch.arange(weight.shape[1], device=weight.device).expand_as(weight)
+    plan = plan_series(widths, chosen, in_bins, MAX_TERMS)
     # Beyond half a period lies no mass, so edges out there, infinite ones too, may be moved onto its end.
     half = (plan.period / 2).unsqueeze(1)
     centred = torch.minimum(torch.maximum(edges.to(weight) - mean.unsqueeze(1), -half), half)
 
-    connected = widths > 0
-    few = connected.sum(1, keepdim=True) <= CLOSED_FORM_TERMS
+    few = (widths > 0).sum(1, keepdim=True) <= CLOSED_FORM_TERMS
+    connected = take(widths, chosen) > 0
     by_series = connected & ~few & (plan.terms > 0)
-    bits = torch.zeros_like(weight)
-    _fill_by_series(bits, weight, centred, plan.period, plan.terms, by_series, bins, in_width, in_bins)
-    _fill_in_closed_form(bits, weight, widths, centred, connected & ~by_series, bins, in_width, in_bins)
-    return torch.where(connected, bits, torch.zeros_like(bits)).T.contiguous()
+    bits = weight.new_zeros(chosen.shape)
+    _fill_by_series(bits, weight, chosen, centred, plan, by_series, bins, in_width, in_bins)
+    _fill_in_closed_form(bits, weight, widths, chosen, centred, connected & ~by_series, bins, in_width, in_bins)
+    return torch.where(connected, bits, torch.zeros_like(bits))
 
 
 def _fill_by_series(
     bits: Tensor,
     weight: Tensor,
-    edges: Tensor,
-    period: Tensor,
-    terms: Tensor,
     chosen: Tensor,
+    edges: Tensor,
+    plan: SeriesPlan,
+    wanted: Tensor,
     bins: Tensor | None,
     in_width: float,
     in_bins: int,
 ) -> None:
     """Fill in whole units by Fourier series, units of similar length together."""
-    longest = torch.where(chosen, terms, torch.zeros_like(terms)).amax(1)
+    longest = torch.where(wanted, plan.terms, torch.zeros_like(plan.terms)).amax(1)
     # The sizes of arrays depend on the weights: here the host has to wait for the device.
     lengths, order = longest.cpu().sort()
     sizes = lengths.tolist()
@@ -72,7 +89,7 @@ def _fill_by_series(
         step = chunk_length(len(sizes) - at, per_unit, budget)
         units = order[at : at + step].to(weight.device)
         length = sizes[min(at + step, len(sizes)) - 1]
-        series = weight[units], edges[units], period[units], length
+        series = weight[units], chosen[units], edges[units], plan.period[units], length
         bits[units] = series_mutual_information(*series, in_width, in_bins, bins)
         at += step
 
@@ -81,14 +98,16 @@ def _fill_in_closed_form(
     bits: Tensor,
     weight: Tensor,
     widths: Tensor,
-    edges: Tensor,
     chosen: Tensor,
+    edges: Tensor,
+    wanted: Tensor,
     bins: Tensor | None,
     in_width: float,
     in_bins: int,
 ) -> None:
     """Fill in pairs of which few uniforms dominate, pairs with as many of them together."""
-    unit, own = chosen.nonzero(as_tuple=True)
+    unit, place = wanted.nonzero(as_tuple=True)
+    own = chosen[unit, place]
     remaining = widths[unit]
     remaining[torch.arange(len(unit), device=unit.device), own] /= in_bins
     remaining = remaining.sort(-1, descending=True).values
@@ -109,6 +128,7 @@ def _fill_in_closed_form(
             at = rows.nonzero().squeeze(1)
             if len(at):
                 noise = UniformSum(remaining[at, :wide], narrow[at] if length else narrow[at, :0], length)
-                owns = unit[at], own[at]
-                bits[owns] = spline_mutual_information(weight[owns], noise, edges[unit[at]], in_width, in_bins, bins)
-        unit, own, remaining = unit[~ready], own[~ready], remaining[~ready]
+                bits[unit[at], place[at]] = spline_mutual_information(
+                    weight[unit[at], own[at]], noise, edges[unit[at]], in_width, in_bins, bins
+                )
+        unit, place, own, remaining = unit[~ready], place[~ready], own[~ready], remaining[~ready]

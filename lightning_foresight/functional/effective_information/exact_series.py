@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lightning_foresight.functional._memory import chunk_length
-from lightning_foresight.functional.effective_information.characteristic import product_of_others, sinc
+from lightning_foresight.functional.effective_information.characteristic import product_of_others, sinc, take
 from lightning_foresight.functional.effective_information.joint import mutual_information_with_margins
 
 # On a CPU, histograms that stay in the cache are several times faster than ones that fill the memory budget.
@@ -41,6 +41,7 @@ def _edge_side(edges: Tensor, period: Tensor, harmonics: Tensor, bins: Tensor | 
 
 def series_mutual_information(
     weight: Tensor,
+    chosen: Tensor,
     edges: Tensor,
     period: Tensor,
     terms: int,
@@ -48,10 +49,11 @@ def series_mutual_information(
     in_bins: int,
     bins: Tensor | None = None,
 ) -> Tensor:
-    """Mutual information in bits between every binned input and the binned output of every unit.
+    """Mutual information in bits between chosen binned inputs and the binned output of every unit.
 
     Args:
         weight: ``(units, inputs)``.
+        chosen: Inputs whose pairs are wanted, ``(units, chosen)``.
         edges: Ends of intervals of the pre-activation less the unit's mean, within half a period of 0,
             ``(units, intervals + 1)``.
         period: Periods of the series, ``(units,)``.
@@ -61,18 +63,19 @@ def series_mutual_information(
         bins: The output bin of each interval, see :class:`Preimages`.
 
     Returns:
-        Bits ``(units, inputs)``.
+        Bits ``(units, chosen)``.
     """
-    units, inputs = weight.shape
+    units, inputs = chosen.shape
     out_bins = edges.shape[1] - 1 if bins is None else bins.shape[1]
     harmonics = torch.arange(1, terms + 1, dtype=weight.dtype, device=weight.device)
     # Half of angular frequency times width, the arguments of the sinc functions: (units, terms, inputs).
     x = (math.pi * harmonics / period.unsqueeze(1)).unsqueeze(2) * (weight * in_width).unsqueeze(1)
-    phi = product_of_others(sinc(x)) * sinc(x / in_bins)
+    phi, x = product_of_others(sinc(x), chosen), take(x, chosen)
+    phi *= sinc(x / in_bins)
     edge_side = _edge_side(edges, period, harmonics, bins)
     centres = 2 * ((torch.arange(in_bins, dtype=weight.dtype, device=weight.device) + 0.5) / in_bins - 0.5)
 
-    bits = torch.empty_like(weight)
+    bits = weight.new_empty(chosen.shape)
     budget = CPU_CACHE_BYTES if weight.device.type == "cpu" else None
     cells = (in_bins + 1) * (2 * out_bins + 2 + 3 * terms + 1)
     step = chunk_length(inputs, weight.element_size() * cells * units, budget)

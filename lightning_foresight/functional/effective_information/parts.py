@@ -93,4 +93,4 @@ def ei_parts(
         return sampled_parts("ei_parts", problem, num_samples, rtol, generator).bits.to(problem.bits_dtype)
     assert problem.affine is not None
     bits = exact_parts(problem.affine, problem.preimages(), problem.in_range, problem.in_bins)
-    return bits.to(problem.bits_dtype)
+    return bits.T.contiguous().to(problem.bits_dtype)

@@ -53,6 +53,12 @@ def preimages(
     return _of_valley(type(activation).__name__, getattr(activation, "approximate", None), out_range, out_bins)
 
 
+def resolution(outputs: Preimages) -> float:
+    """Return how many output bins there are to a unit of the pre-activation, where they end at all."""
+    ends = outputs.edges[outputs.edges.isfinite()]
+    return (len(ends) - 1) / float(ends[-1] - ends[0]) if len(ends) > 1 and ends[-1] > ends[0] else 1.0
+
+
 @lru_cache(maxsize=64)
 def _of_valley(kind: str, approximate: str | None, out_range: tuple[float, float], out_bins: int) -> Preimages:
     # A fresh one works on copies even where the model's works in place.

@@ -83,11 +83,11 @@ def sensitivity(
         return sampled_sensitivity("sensitivity", problem, num_samples, generator).bits.to(problem.bits_dtype)
     assert problem.affine is not None
     bits = exact_sensitivity(problem.affine, problem.preimages(), problem.in_range, problem.in_bins)
-    return bits.to(problem.bits_dtype)
+    return bits.T.contiguous().to(problem.bits_dtype)
 
 
 def exact_sensitivity(layer: Affine, outputs: Preimages, in_range: Range, in_bins: int) -> Tensor:
-    r"""Return the sensitivity of every pair ``(inputs, outputs)`` in bits, in the precision of the layer's tensors.
+    r"""Return the sensitivity of every pair ``(outputs, inputs)`` in bits, in the precision of the layer's tensors.
 
     With the other inputs at 0, the output bins are intervals of :math:`x_a`. The joint cells are the pieces into which
     these and the input bins cut the range, so :math:`I = H(X) + H(Y) - H(X, Y)` needs lengths of intervals only. Where
@@ -102,7 +102,7 @@ def exact_sensitivity(layer: Affine, outputs: Preimages, in_range: Range, in_bin
             bits[part] = _pairs(weight, layer.bias, edges, in_range, in_bins)
         else:
             bits[part] = _folded_pairs(weight, layer.bias, edges, outputs.bins.to(bits), in_range, in_bins)
-    return bits
+    return bits.T
 
 
 def _folded_pairs(weight: Tensor, bias: Tensor, edges: Tensor, bins: Tensor, in_range: Range, in_bins: int) -> Tensor:

@@ -26,11 +26,11 @@ def test_sums_are_those_of_the_matrices():
     assert found.vector is found.phi is found.effectiveness is None
 
 
-def test_a_choice_of_outputs_covers_the_whole_within_its_error():
+def test_a_choice_of_pairs_covers_the_whole_within_its_error():
     layer = layer_of(20, 200)
     whole = causal_measures(layer, nn.Tanh(), **OPTIONS)
     some = causal_measures(layer, nn.Tanh(), max_pairs=1_000, **OPTIONS)
-    assert some.parts.num_samples == 50
+    assert some.parts.num_samples == 62 * 16
     for name in ("parts", "sensitivity", "degeneracy"):
         estimate, truth = getattr(some, name), getattr(whole, name).value
         assert 0 < estimate.std_error < 0.1 * truth
