@@ -73,7 +73,7 @@ class EICallback(ForesightCallback):
             choice of about so many pairs, with a standard error.
         layers: Which layers; by default all Linear layers, convolutions, embeddings, projections of attention and plain
             recurrent layers. Any other module (a GRU, a residual block, a normalisation layer) is perturbed if its name
-            or type is given here, by sampling.
+            or type is given here, by sampling; on a single position where it treats tokens or pixels alone.
         every_n_epochs: See :class:`ForesightCallback`, as for all further arguments.
         every_n_steps: See :class:`ForesightCallback`.
         schedule: See :class:`ForesightCallback`.

@@ -13,9 +13,11 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from lightning_foresight.functional._trace import clean_name
 from lightning_foresight.functional.effective_information.activations import OPEN_END, default_out_range
 from lightning_foresight.functional.effective_information.affine import AFFINE_LAYERS
+from lightning_foresight.functional.effective_information.causal import has_affine_map
 from lightning_foresight.functional.effective_information.composites import attention_projection, output_projection
 from lightning_foresight.functional.effective_information.recurrent import state_maps
 from lightning_foresight.probes.dataflow import Dataflow, watch_dataflow
+from lightning_foresight.probes.positions import shape_of_one_input
 
 Range = tuple[float, float]
 
@@ -29,7 +31,8 @@ class PerturbedLayer(NamedTuple):
         activation: What is applied to its output, if anything.
         in_range: Range of the noise on every input; of an embedding, the tokens.
         out_range: Range of the outputs that is binned.
-        in_shape: Shape of its input, without the batch axis.
+        in_shape: Shape of one input, without the batch axis; that of a single position where the layer treats each
+            position of a sequence or image alone, as LayerNorm over tokens does.
     """
 
     name: str
@@ -68,7 +71,8 @@ def perturbation_plan(
     Activations are found as modules and as functions (``torch.relu``), looking through dropout, pooling and reshaping.
     Ranges are deep-ei's: an activation's own ends with 10 for an open one, (-10, 10) without activation. Attention is
     listed as its four projections, recurrent layers as maps from input and state to the next state, at states in
-    (-1, 1), or (0, 10) after ReLU. Any other module that is asked for is taken as it is.
+    (-1, 1), or (0, 10) after ReLU. Any other module that is asked for is taken as it is, at a single position where
+    positions are not mixed.
 
     Args:
         model: The model.
@@ -146,7 +150,10 @@ def _expanded(flow: Dataflow, at: int, in_range: Range | None) -> Iterator[Pertu
         else:
             before = _range_before(flow, at, in_range)
         out_range = default_out_range("perturbation_plan", activation)
-        yield PerturbedLayer(step.name, module, activation, before, out_range, tuple(step.source.shape[1:]))
+        in_shape = tuple(step.source.shape[1:])
+        if not has_affine_map(module):  # those are taken by their weights, whatever they read
+            in_shape = shape_of_one_input(module, activation, step.source)
+        yield PerturbedLayer(step.name, module, activation, before, out_range, in_shape)
 
 
 def _range_before(flow: Dataflow, at: int, in_range: Range | None) -> Range:

@@ -238,6 +238,49 @@ def test_any_module_is_measured_if_it_is_named():
     assert last["ei/net.4.0/parts"].kind == "estimate"
 
 
+class TransformerBlock(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(4)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.mlp = nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 4))
+
+    def forward(self, x):
+        read = self.norm(x)
+        x = x + self.attention(read, read, read, need_weights=False)[0]
+        return x + self.mlp(x)
+
+
+class Transformer(TinyModel):
+    """Six numbers are three tokens, each turned into four features."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Unflatten(1, (3, 2)), nn.Linear(2, 4), TransformerBlock(), nn.Flatten(), nn.Linear(12, 3)
+        )
+
+
+def test_layers_that_treat_tokens_alone_are_measured_on_one_token():
+    options = {"in_bins": 4, "out_bins": 4, "num_samples": 2_000, "in_range": (-1, 1), "max_pairs": 64}
+    callback = EICallback(layers=[nn.LayerNorm, "net.2.mlp"], measures=["parts"], **options)
+    model = fit(callback, model=Transformer, max_epochs=1).model
+    shapes = {"net.2.norm": (1, 4), "net.2.mlp": (1, 4), "net.2.mlp.0": (1, 4)}
+    found = {key: row.value for key, row in callback.history.last().items() if key.endswith("/parts")}
+    assert set(found) == {f"ei/{name}/parts" for name in shapes}
+    alone = ei_parts(
+        model.net[2].norm.eval(), in_range=(-10, 10), in_bins=4, out_bins=4, in_shape=(4,), num_samples=20_000
+    )
+    # 2,000 samples, 16 pairs of about 0.1 bits each.
+    assert found["ei/net.2.norm/parts"] == pytest.approx(float(alone.sum()), abs=0.2)
+
+
+def test_blocks_that_mix_tokens_are_measured_whole():
+    callback = EICallback(layers=["net.2"], measures=["parts"], max_pairs=20)
+    with pytest.raises(ValueError, match=r"layers='net.2'\): it reads 12 numbers"):
+        fit(callback, model=Transformer, max_epochs=1)
+
+
 def test_by_default_blocks_are_seen_through_their_layers():
     callback = EICallback(measures=("sensitivity",), in_bins=4, out_bins=4)
     fit(callback, model=BlockModel(), max_epochs=1)

@@ -117,7 +117,7 @@ def test_what_is_asked_for_is_listed_as_it_is():
     model, tokens = Sentence(), torch.zeros(2, 6, dtype=torch.long)
     plan = perturbation_plan(model, lambda: model(tokens), lambda name, module: name in ("gated", "norm"))
     assert [(layer.name, layer.in_shape, layer.in_range) for layer in plan] == [
-        ("norm", (6, 8), (-10, 10)),
+        ("norm", (1, 8), (-10, 10)),
         ("gated.l0", (13,), (-1, 1)),
     ]
 
