@@ -10,7 +10,7 @@ import torch
 from lightning_foresight import EICallback, GradientNoiseScaleCallback, InfoPlaneCallback, LogCheckpoint
 from lightning_foresight.measure import _append, measure_checkpoints, read_measurements
 from lightning_foresight.schedule import Every
-from tests.contract.cases import TinyModel, fit, tiny_data
+from tests.contract.cases import QUIET, TinyModel, fit, tiny_data
 
 
 def _callbacks():
@@ -174,15 +174,7 @@ class HookedData(pl.LightningDataModule):
 
 def test_hooks_and_loaders_of_a_datamodule_are_those_of_the_run(tmp_path):
     live, saver = _callbacks(), LogCheckpoint(tmp_path, epochs=(1,))
-    trainer = pl.Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[*live, saver],
-    )
+    trainer = pl.Trainer(**QUIET, max_epochs=1, callbacks=[*live, saver])
     trainer.fit(HookedModel(), datamodule=HookedData())
     output = tmp_path / "later.csv"
     measure_checkpoints(HookedModel(), saver.saved, _callbacks(), datamodule=HookedData(), output=output)

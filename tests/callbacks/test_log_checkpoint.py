@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_foresight import EICallback, LogCheckpoint, LogSchedule
 from lightning_foresight.schedule import Every
-from tests.contract.cases import TinyModel, assert_same_run, fit, tiny_data
+from tests.contract.cases import QUIET, TinyModel, assert_same_run, fit, tiny_data
 
 
 def _epochs(callback: LogCheckpoint) -> list[float]:
@@ -95,15 +95,7 @@ def test_epochs_of_unknown_length_are_saved_at_their_end_and_steps_by_number(tmp
         ),
     ]:
         callback = LogCheckpoint(tmp_path / folder, **arguments)
-        trainer = pl.Trainer(
-            max_epochs=2,
-            callbacks=[callback],
-            accelerator="cpu",
-            logger=False,
-            enable_progress_bar=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-        )
+        trainer = pl.Trainer(**QUIET, max_epochs=2, callbacks=[callback])
         trainer.fit(TinyModel(), loader)
         assert [path.stem.removeprefix("epoch=") for path in callback.saved] == names
         assert len(set(callback.saved)) == len(callback.saved)

@@ -18,6 +18,15 @@ from lightning_foresight.callbacks import (
 NUM_SAMPLES = 48
 BATCH = 8
 
+# A Trainer that writes nothing and says little.
+QUIET = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
 # Name -> a fresh instance; keyword arguments reach the constructor.
 CALLBACKS = {
     "ei": lambda **kwargs: EICallback(in_bins=8, out_bins=8, **kwargs),
@@ -60,6 +69,32 @@ class TinyModel(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
 
 
+def tiny_model_of(lightning) -> type:
+    """Return the tiny model's layers in a LightningModule of the other package, with its data."""
+
+    class Model(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = TinyModel().net
+
+        forward = TinyModel.forward
+        configure_optimizers = TinyModel.configure_optimizers
+
+        def training_step(self, batch, batch_idx):
+            return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+        def train_dataloader(self):
+            return tiny_data()[0]
+
+        def val_dataloader(self):
+            return tiny_data()[1]
+
+        def validation_step(self, batch, batch_idx):
+            pass
+
+    return Model
+
+
 def tiny_data(shuffle: bool = True) -> tuple[DataLoader, DataLoader]:
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(NUM_SAMPLES, 6, generator=generator)
@@ -81,16 +116,8 @@ def fit(
     if model is None or isinstance(model, type):
         model = (model or TinyModel)()
     torch.manual_seed(1)
-    defaults = {
-        "max_epochs": 2,
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-    }
-    trainer = pl.Trainer(callbacks=callbacks, **(defaults | trainer_kwargs))
+    defaults = {"max_epochs": 2, "num_sanity_val_steps": 0}
+    trainer = pl.Trainer(callbacks=callbacks, **(QUIET | defaults | trainer_kwargs))
     trainer.fit(model, *tiny_data(), ckpt_path=ckpt_path)
     return trainer
 

@@ -5,21 +5,16 @@ from __future__ import annotations
 import importlib
 
 import pytest
-import torch
 import yaml
 
-from tests.contract.cases import TinyModel, tiny_data
+from tests.contract.cases import QUIET, tiny_model_of
 
 pytest.importorskip("jsonargparse")
 
 CONFIG = {
     "trainer": {
+        **QUIET,
         "max_epochs": 1,
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
         "callbacks": [
             {
                 "class_path": "lightning_foresight.EICallback",
@@ -57,28 +52,10 @@ def test_a_yaml_file_makes_the_callbacks(package, tmp_path):
     pl = pytest.importorskip(package)
     cli = importlib.import_module(f"{package}.cli")
 
-    class Model(pl.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.net = TinyModel().net
-
-        forward = TinyModel.forward
-        configure_optimizers = TinyModel.configure_optimizers
-
-        def training_step(self, batch, batch_idx):
-            return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
-
-        def train_dataloader(self):
-            return tiny_data()[0]
-
-        def val_dataloader(self):
-            return tiny_data()[1]
-
-        def validation_step(self, batch, batch_idx):
-            pass
-
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-    made = cli.LightningCLI(Model, args=["fit", "--config", str(tmp_path / "config.yaml")], save_config_callback=None)
+    made = cli.LightningCLI(
+        tiny_model_of(pl), args=["fit", "--config", str(tmp_path / "config.yaml")], save_config_callback=None
+    )
     ours = [
         callback for callback in made.trainer.callbacks if type(callback).__module__.startswith("lightning_foresight")
     ]

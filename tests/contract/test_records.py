@@ -19,7 +19,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 
 from lightning_foresight.callbacks import ForesightCallback
 from lightning_foresight.functional import make_estimate
-from tests.contract.cases import CALLBACKS, TinyModel, fit
+from tests.contract.cases import CALLBACKS, QUIET, TinyModel, fit, tiny_model_of
 
 every_callback = pytest.mark.parametrize("name", CALLBACKS)
 
@@ -198,34 +198,10 @@ def test_a_new_run_starts_a_new_history():
 def test_a_trainer_of_the_other_package_takes_the_callback_in_and_out_of_a_list(name):
     lightning = pytest.importorskip("lightning.pytorch")
 
-    class Model(lightning.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.net = TinyModel().net
-
-        forward = TinyModel.forward
-        configure_optimizers = TinyModel.configure_optimizers
-
-        def training_step(self, batch, batch_idx):
-            return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
-
-        def validation_step(self, batch, batch_idx):
-            pass
-
-    from tests.contract.cases import tiny_data
-
     for listed in (False, True):
         callback = CALLBACKS[name]()
-        trainer = lightning.Trainer(
-            max_epochs=1,
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=[callback] if listed else callback,
-        )
-        trainer.fit(Model(), *tiny_data())
+        trainer = lightning.Trainer(**QUIET, max_epochs=1, callbacks=[callback] if listed else callback)
+        trainer.fit(tiny_model_of(lightning)())
         assert len(callback.history) > 0
         assert callback.num_failures == 0
 

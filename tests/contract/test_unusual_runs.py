@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_foresight import EICallback, GradientNoiseScaleCallback, InfoPlaneCallback
-from tests.contract.cases import CALLBACKS, TinyModel, assert_same_run, fit, tiny_data
+from tests.contract.cases import CALLBACKS, QUIET, TinyModel, assert_same_run, fit, tiny_data
 
 every_callback = pytest.mark.parametrize("name", CALLBACKS)
 
@@ -72,15 +72,7 @@ def test_workers_that_a_loader_keeps_are_not_restarted(name):
             return super().training_step(batch, batch_idx)
 
     loader = DataLoader(Stream(), batch_size=8, num_workers=1, persistent_workers=True)
-    trainer = pl.Trainer(
-        max_epochs=2,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=CALLBACKS[name](),
-    )
+    trainer = pl.Trainer(**QUIET, max_epochs=2, callbacks=CALLBACKS[name]())
     trainer.fit(CountBatches(), loader)
     assert CountBatches.seen == 12
 
@@ -114,7 +106,7 @@ def test_transfer_hooks_are_applied(name):
     inputs = torch.randint(0, 256, (48, 6), dtype=torch.uint8)
     loader = DataLoader(TensorDataset(inputs, torch.arange(48) % 3), batch_size=8)
     callback = CALLBACKS[name]()
-    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=callback)
+    trainer = pl.Trainer(**QUIET, max_epochs=1, callbacks=callback)
     trainer.fit(Normalising(), loader, loader)
     assert callback.num_failures == 0
     assert len(callback.history) > 0
