@@ -9,7 +9,8 @@ from torch import Tensor
 
 from lightning_foresight.functional.estimate import Estimate
 
-# The bias of counts is about 0.72 bits over the samples a state (Miller and Madow): 0.14 bits here.
+# Of equally likely states the bias of counts is then 0.14 bits (Miller and Madow: 1 / (2 ln 2) over the samples a
+# state), of unlike ones more.
 _ENOUGH = 5
 
 
@@ -36,7 +37,7 @@ class SaturationWarning:
                 continue
             self._told.add(layer)
             rank_zero_warn(
-                f"{self.owner}: layer {layer!r} has a saturation of {saturation:.2f} ({key}): {number} samples are "
+                f"{self.owner}: layer {layer!r} has {key} {saturation:.2f}: {number} samples are "
                 f"{each:.1f} for each joint state of its sources and the target. With fewer than {_ENOUGH}, counting "
                 "finds information where there is none; how much, mi_null shows. Take more samples (num_samples=), "
                 "fewer levels (quantizer=), or fewer sources (sources='random:10x3')."

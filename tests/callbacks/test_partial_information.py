@@ -322,7 +322,7 @@ def corrected_with_prefix(callback: PIDCallback) -> PIDCallback:
 @pytest.mark.filterwarnings("default")
 def test_fewer_than_five_samples_a_state_warn_once_with_what_to_do():
     callback = PIDCallback(layers="net.2", quantizer=20)
-    text = r"layer 'net.2' has a saturation of 1\.00 \(saturation\): 48 samples are 1\.0 for each .*num_samples="
+    text = r"layer 'net.2' has saturation 1\.00: 48 samples are 1\.0 for each .*num_samples="
     with pytest.warns(UserWarning, match=text) as caught:
         fit(callback, max_epochs=3)
     assert sum("saturation" in str(warning.message) for warning in caught) == 1
@@ -334,7 +334,7 @@ def test_a_saturation_that_leaves_samples_enough_for_each_state_is_no_warning():
         warning = SaturationWarning("PIDCallback")
         saturation = torch.tensor(0.8)  # 10,000 samples: 1,585 states of 6.3 samples
         warning.look("a", {"saturation": make_estimate(saturation, num_samples=10_000)})
-        with pytest.raises(UserWarning, match=r"saturation of 0\.85 \(complexity_saturation\): 10000 samples are 4\.0"):
+        with pytest.raises(UserWarning, match=r"has complexity_saturation 0\.85: 10000 samples are 4\.0"):
             warning.look("a", {"complexity_saturation": make_estimate(saturation + 0.05, num_samples=10_000)})
 
 
