@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_foresight.callbacks._samples import run_samples
 from lightning_foresight.functional._checks import describe, fail
 from lightning_foresight.functional._trace import first_tensor
 from lightning_foresight.functional.entropy import entropy
-from lightning_foresight.probes.samples import TARGET_KEYS, batch_length, cut_batch, split_batch
+from lightning_foresight.probes.samples import TARGET_KEYS, batch_length, split_batch
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -122,87 +122,3 @@ def _check_labels(pieces: list[Any], count: int, owner: str, argument: str) -> T
 def _entropy_of(labels: Tensor) -> float:
     counts = labels.unique(return_counts=True)[1].cpu().double()
     return float(entropy(counts / counts.sum()))
-
-
-def reached_layers(
-    modules: dict[str, nn.Module], chosen: bool, run: Callable[[], Any], owner: str
-) -> dict[str, nn.Module]:
-    """Run the model once and return the layers that it calls, so that a layer apart does not cost all the others.
-
-    Args:
-        modules: The layers by name.
-        chosen: Whether the user named them: then one that is never called is an error.
-        run: Runs the model.
-        owner: Who asks, for error texts.
-
-    Raises:
-        ValueError: If the model cannot be run, or layers that the user named are never called.
-    """
-    calls: set[int] = set()
-    handles = [module.register_forward_hook(lambda module, *_: calls.add(id(module))) for module in modules.values()]
-    try:
-        run()
-    except Exception as error:
-        raise ValueError(
-            f"{owner}: the model cannot be run on the samples ({type(error).__name__}: {error}). Override "
-            "run_model(self, pl_module, batch) of the callback, or pass another dataloader=."
-        ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
-    reached = {name: module for name, module in modules.items() if id(module) in calls}
-    silent = [name for name in modules if name not in reached]
-    if silent and (chosen or not reached):
-        raise ValueError(
-            f"{owner}: {', '.join(silent)} never called in a forward pass. Choose layers that the model's forward runs."
-        )
-    return reached
-
-
-def check_rows(captured: Mapping[str, Tensor], batch: Any, owner: str) -> None:
-    """Require one row of each layer for every sample of a batch.
-
-    Raises:
-        ValueError: If a layer puts another axis first, such as that of time steps.
-    """
-    count = batch_length(split_batch(batch)[0])
-    wrong = {layer: len(rows) for layer, rows in captured.items() if len(rows) != count}
-    if wrong:
-        raise ValueError(
-            f"{owner}(reduce): {', '.join(f'{layer} has {rows} rows' for layer, rows in wrong.items())} for {count} "
-            "samples; expected one row each. If its first axis is not that of the samples, pass a function, for "
-            "instance reduce=lambda activation: activation.transpose(0, 1).flatten(1), or leave it out of layers=."
-        )
-
-
-def check_first_axis(capture: Callable[[Any], Mapping[str, Tensor]], batch: Any, owner: str) -> None:
-    """Require the same of the batch without its last sample: as many time steps as samples would not show otherwise.
-
-    Raises:
-        ValueError: As :func:`check_rows`.
-    """
-    shorter = cut_batch(batch, max(1, batch_length(split_batch(batch)[0]) - 1))
-    try:
-        captured = capture(shorter)
-    except Exception:  # it holds tensors that belong to no sample, and cannot be cut
-        return
-    check_rows(captured, shorter, owner)
-
-
-def has_output(name: str, module: nn.Module) -> bool:
-    """Say whether a module's output can be watched."""
-    return name != "" and not isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict))
-
-
-def default_layers(model: nn.Module) -> Callable[[str, nn.Module], bool]:
-    """Return the rule for activation modules and the last layer with weights; all layers with weights without them."""
-    leaves = [module for module in model.modules() if next(module.children(), None) is None]
-    weighted = [module for module in leaves if any(p.ndim > 1 for p in module.parameters(recurse=False))]
-    activations = [
-        module
-        for module in leaves
-        if type(module).__module__ == "torch.nn.modules.activation" and not isinstance(module, nn.MultiheadAttention)
-    ]
-    # A model that calls its activations as functions is watched behind its weights instead.
-    chosen = {id(module) for module in ([*activations, *weighted[-1:]] if activations else weighted)}
-    return lambda name, module: id(module) in chosen

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
 from lightning_foresight.callbacks._plane_arguments import check_switch, check_targets, resolve_estimator
 from lightning_foresight.callbacks._plane_critics import CriticStore
-from lightning_foresight.callbacks._plane_samples import (
-    PlaneSamples,
-    TargetRules,
+from lightning_foresight.callbacks._plane_layers import (
     check_first_axis,
     check_rows,
     default_layers,
     has_output,
+    layers_in_words,
     reached_layers,
 )
+from lightning_foresight.callbacks._plane_samples import PlaneSamples, TargetRules
+from lightning_foresight.callbacks._plane_trial import as_second_argument, try_measure
 from lightning_foresight.callbacks._samples import check_source
 from lightning_foresight.functional._checks import check_choice, check_int
 from lightning_foresight.functional.estimate import Estimate, make_estimate
@@ -179,20 +180,23 @@ class InfoPlaneCallback(ForesightCallback):
             missing = "the batches hold no targets, so I(T;Y) is not measured. Pass targets=function."
             rank_zero_info(f"{self.name}: {missing}")
         with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
-            self._modules = reached_layers(
-                self._modules,
-                self.layers is not None,
-                lambda: self.run_model(pl_module, self._samples.batches[0]),
-                self.name,
-            )
+
+            def run() -> Any:
+                return self.run_model(pl_module, self._samples.batches[0])
+
+            self._modules = reached_layers(self._modules, self.layers is not None, run, self.name, self.reduce)
+            if self.layers is None:
+                rank_zero_info(f"{self.name}: {layers_in_words(pl_module, self._modules, run)}")
             check_rows(self._capture(pl_module, self._samples.batches[:1]), self._samples.batches[0], self.name)
             check_first_axis(lambda batch: self._capture(pl_module, [batch]), self._samples.batches[0], self.name)
+        if isinstance(self.estimator, DependenceMetric):
+            layer, activation = next(iter(self._activations(trainer, pl_module).items()))
+            labels = next(iter(self._samples.labels.values()), None)
+            try_measure(self.name, self.estimator, layer, self._samples.inputs(), activation, labels)
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
         """Run the model on the samples and estimate the informations of every layer."""
-        with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
-            captured = self._capture(pl_module, self._samples.batches)
-        activations = {layer: activation.float() for layer, activation in captured.items()}
+        activations = self._activations(trainer, pl_module)
         compares = isinstance(self.estimator, DependenceMetric) or self.estimator not in WITHOUT_INPUTS
         inputs = self._samples.inputs() if compares else None
         measured: dict[str | Sequence[str], Estimate | Tensor] = {}
@@ -252,6 +256,11 @@ class InfoPlaneCallback(ForesightCallback):
         self._modules = {}
         self._samples = self._samples.without_data()
 
+    def _activations(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Tensor]:
+        with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
+            captured = self._capture(pl_module, self._samples.batches)
+        return {layer: activation.float() for layer, activation in captured.items()}
+
     def _capture(self, pl_module: LightningModule, batches: Iterable[Any]) -> dict[str, Tensor]:
         return capture_activations(self._modules, batches, lambda batch: self.run_model(pl_module, batch), self.reduce)
 
@@ -285,9 +294,7 @@ class InfoPlaneCallback(ForesightCallback):
 
     def _about_label(self, question: str, activation: Tensor, labels: Tensor) -> Estimate:
         if isinstance(self.estimator, DependenceMetric):
-            if not self.estimator.takes_classes:
-                classes, labels = labels.unique(return_inverse=True)
-                labels = nn.functional.one_hot(labels, len(classes)).to(activation)
+            labels = as_second_argument(self.estimator, labels, like=activation)
             return _as_estimate(self.estimator.dependence(activation, labels))
         return label_information(activation, labels, estimator=self.estimator, **self._options(question))
 

@@ -15,16 +15,14 @@ from lightning_foresight.callbacks._pid_layers import Recipe
 from lightning_foresight.callbacks._pid_measures import KEYS
 from lightning_foresight.callbacks._pid_saturation import SaturationWarning
 from lightning_foresight.callbacks._pid_sources import SourceRule
-from lightning_foresight.callbacks._plane_samples import (
-    PlaneSamples,
-    TargetRule,
-    TargetRules,
+from lightning_foresight.callbacks._plane_layers import (
     check_first_axis,
     check_rows,
     default_layers,
     has_output,
     reached_layers,
 )
+from lightning_foresight.callbacks._plane_samples import PlaneSamples, TargetRule, TargetRules
 from lightning_foresight.callbacks._samples import leading_batches
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional.estimate import Estimate
@@ -203,7 +201,7 @@ class PIDCallback(ForesightCallback):
         batch = self._samples.batches[0]
         with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
             self._modules = reached_layers(
-                self._modules, self.layers is not None, lambda: self.run_model(pl_module, batch), self.name
+                self._modules, self.layers is not None, lambda: self.run_model(pl_module, batch), self.name, self.reduce
             )
             first, outputs = self._run(pl_module, [batch])
             check_rows(first, batch, self.name)

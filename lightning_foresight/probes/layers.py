@@ -56,7 +56,7 @@ def select_layers(
     if not entries:
         raise ValueError(
             f"{owner}(layers={layers!r}): expected at least one name, glob, type or rule. Layers that can be measured: "
-            f"{_listing(list(candidates))}."
+            f"{listing(list(candidates))}."
         )
     matched: set[str] = set()
     for entry in entries:
@@ -71,7 +71,7 @@ def select_layers(
             )
             raise ValueError(
                 f"{owner}(layers=[{shown!r}]): {reason}. Layers that can be measured: "
-                f"{_listing(list(candidates))}. Globs work: 'fc*'."
+                f"{listing(list(candidates))}. Globs work: 'fc*'."
             )
         matched |= found
     return {name: module for name, module in candidates.items() if name in matched}
@@ -86,7 +86,8 @@ def named_layers(layers: LayerSpec | None) -> LayerRule:
     return lambda name, module: name in names or isinstance(module, types)
 
 
-def _listing(names: list[str], most: int = 20) -> str:
+def listing(names: list[str], most: int = 20) -> str:
+    """Return names in a row, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(name or "(the whole model)" for name in names[:most]) + more
 

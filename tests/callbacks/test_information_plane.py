@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lightning_foresight.callbacks import information_plane
 from lightning_foresight.callbacks._plane_presets import PRESETS
 from lightning_foresight.callbacks.information_plane import InfoPlaneCallback
 from lightning_foresight.callbacks.partial_information import PIDCallback
@@ -243,7 +244,6 @@ def test_activations_are_reduced_as_asked():
         "flatten": lambda tokens: tokens.flatten(1),
         "mean_tokens": lambda tokens: tokens.mean(1),
         "last_token": lambda tokens: tokens[:, -1],
-        "mean_pixels": lambda tokens: tokens.mean(2),
     }.items():
         callback = InfoPlaneCallback(
             estimator="binned", reduce=name, layers="embed", num_samples=NUM_SAMPLES, options={"bins": 3}
@@ -279,6 +279,124 @@ def test_a_metric_of_ones_own_compares_inputs_activations_and_labels():
     assert not [text for text in axes.texts if text.get_text()]
     with pytest.raises(ValueError, match=r"InfoPlaneCallback\(options=\{'bins': 3\}\): expected none beside a metric"):
         InfoPlaneCallback(estimator=_Shapes(), options={"bins": 3})
+
+
+class _Wrong(DependenceMetric):
+    """Does what its argument says, in place of measuring."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way = way
+
+    def dependence(self, a, b):
+        return {
+            "float": lambda: 1.0,
+            "matrix": lambda: a.T @ a,
+            "nan": lambda: (a.sum() * 0 + b.sum() * 0).log() * 0,
+            "error": lambda: a @ a,
+        }[self.way]()
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (
+            DependenceMetric,
+            r"DependenceMetric.dependence fails on the inputs and the outputs of net.2 \(NotImplemented",
+        ),
+        (lambda: _Wrong("error"), r"_Wrong.dependence fails on the inputs .* expected a scalar tensor or an Estimate"),
+        (lambda: _Wrong("float"), r"_Wrong.dependence returns something of type float for the inputs and the outputs"),
+        (lambda: _Wrong("matrix"), r"_Wrong.dependence returns something of shape \(6, 6\) for the inputs and the"),
+        (lambda: _Wrong("nan"), r"_Wrong.dependence returns nan for the inputs .* expected a finite number"),
+    ],
+)
+def test_a_measure_that_cannot_work_is_refused_before_the_run(metric, message):
+    with pytest.raises(ValueError, match=f"InfoPlaneCallback: {message}"):
+        fit(InfoPlaneCallback(estimator=metric()))
+
+
+def test_a_measure_that_fails_on_labels_is_refused_too_and_told_in_which_form_they_come():
+    class Columns(DependenceMetric):
+        def dependence(self, a, b):
+            if b.shape[1] == 3:
+                raise IndexError("no more than 2 columns")
+            return a.mean() + b.mean()
+
+    expected = r"Columns.dependence fails on the outputs of net.2 and the labels .* labels as one-hot rows"
+    with pytest.raises(ValueError, match=expected):
+        fit(InfoPlaneCallback(estimator=Columns(), layers="net.2"))
+
+
+def test_a_measure_may_need_more_samples_than_a_first_look_takes_and_may_be_undefined_for_constant_units():
+    class Picky(DependenceMetric):
+        def dependence(self, a, b):
+            if len(a) < 48:
+                raise ValueError("too few")
+            return a.std() / b.std(0).min()  # 0 / 0 for a unit that never changes
+
+    from lightning_foresight.callbacks import _plane_trial
+
+    rows = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+    _plane_trial.try_measure("owner", Picky(), "layer", rows[:50], rows[:50], None)
+    _plane_trial.try_measure("owner", Picky(), "layer", rows, torch.zeros(100, 3), None)
+    with pytest.raises(ValueError, match=r"owner: Picky.dependence fails on .* \(ValueError: too few\)"):
+        _plane_trial.try_measure("owner", Picky(), "layer", rows[:40], rows[:40], None)
+
+
+@pytest.mark.parametrize(
+    ("layer", "reduce", "message"),
+    [
+        (
+            "conv",
+            "mean_tokens",
+            r"conv gives \(samples, channels, positions ...\), here \(8, 4, 1, 2\); choose 'mean_pix",
+        ),
+        ("relu", "last_token", r"relu gives \(samples, channels, positions ...\), here \(8, 4, 1, 2\)"),
+        (
+            "embed",
+            "mean_pixels",
+            r"embed gives \(samples, tokens, features\), here \(8, 2, 5\); choose 'mean_tokens' or",
+        ),
+    ],
+)
+@pytest.mark.parametrize("make", [InfoPlaneCallback, PIDCallback])
+def test_averages_over_what_a_layer_does_not_have_are_refused(make, layer, reduce, message):
+    class Mixed(TinyModel):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.relu, self.embed, self.head = (
+                nn.Conv2d(1, 4, 2),
+                nn.ReLU(),
+                nn.Linear(4, 5),
+                nn.Linear(5, 3),
+            )
+
+        def forward(self, x):
+            pixels = self.relu(self.conv(x.reshape(-1, 1, 2, 3)))
+            return self.head(self.embed(pixels.flatten(2).transpose(1, 2)).mean(1))
+
+    with pytest.raises(ValueError, match=rf"{make.__name__}\(reduce='{reduce}'\): {message}"):
+        fit(make(layers=layer, reduce=reduce), model=Mixed)
+
+
+def test_the_default_layers_are_told_once_with_the_activations_that_cannot_be_seen(monkeypatch):
+    class Half(TinyModel):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.act, self.head = nn.Linear(6, 4), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(self.act(self.two(torch.relu(self.one(x)))))
+
+    told = []
+    monkeypatch.setattr(information_plane, "rank_zero_info", told.append)
+    fit(InfoPlaneCallback(), max_epochs=2)
+    fit(InfoPlaneCallback(layers="act"), model=Half, max_epochs=1)
+    fit(InfoPlaneCallback(), model=Half, max_epochs=1)
+    plain, half = told
+    assert plain == "InfoPlaneCallback: measures the outputs of net.2, net.5, net.6; layers= chooses others."
+    assert "No activation module runs behind one: one that forward calls as a function, such as F.relu" in half
+    assert half.endswith("to measure it, or what it takes by layers=['one'].")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -333,7 +451,7 @@ def test_the_same_samples_are_watched_throughout_without_the_augmentations_of_tr
     )
     expected = _two_loaders(Augmenting(), callback)
     of_inputs = [seen for seen in spy.seen if seen.shape[1] == 6]
-    assert len(of_inputs) == 4
+    assert len(of_inputs) == 5  # one try before the run, then every third of 12 steps
     for seen in of_inputs:
         torch.testing.assert_close(seen, sign * expected)
 

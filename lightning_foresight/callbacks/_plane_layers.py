@@ -1,0 +1,171 @@
+"""The layers of an information plane: which there are by default, which run, and what they give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from lightning_foresight.functional._checks import fail
+from lightning_foresight.functional._trace import clean_name, first_tensor
+from lightning_foresight.probes.activations import REDUCTIONS
+from lightning_foresight.probes.layers import listing
+from lightning_foresight.probes.samples import batch_length, cut_batch, split_batch
+
+_WITH_CHANNELS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.modules.pooling._MaxPoolNd)
+_WITH_TOKENS = (
+    nn.Linear,
+    nn.LayerNorm,
+    nn.Embedding,
+    nn.RNNBase,
+    nn.MultiheadAttention,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer,
+    nn.TransformerEncoder,
+    nn.TransformerDecoder,
+)
+
+
+def reached_layers(
+    modules: dict[str, nn.Module],
+    chosen: bool,
+    run: Callable[[], Any],
+    owner: str,
+    reduce: Callable[[Tensor], Tensor] | None = None,
+) -> dict[str, nn.Module]:
+    """Run the model once and return the layers that it calls, so that a layer apart does not cost all the others.
+
+    Args:
+        modules: The layers by name.
+        chosen: Whether the user named them: then one that is never called is an error.
+        run: Runs the model.
+        owner: Who asks, for error texts.
+        reduce: How outputs become rows, for a check that they have what it averages over.
+
+    Raises:
+        ValueError: If the model cannot be run, layers that the user named are never called, or their outputs are not
+            what ``reduce`` takes.
+    """
+    shapes: dict[int, tuple[int, ...]] = {}
+
+    def watch(module: nn.Module, args: Any, output: Any) -> None:
+        activation = first_tensor(output)
+        shapes[id(module)] = () if activation is None else tuple(activation.shape)
+
+    handles = [module.register_forward_hook(watch) for module in modules.values()]
+    try:
+        run()
+    except Exception as error:
+        raise ValueError(
+            f"{owner}: the model cannot be run on the samples ({type(error).__name__}: {error}). Override "
+            "run_model(self, pl_module, batch) of the callback, or pass another dataloader=."
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    reached = {name: module for name, module in modules.items() if id(module) in shapes}
+    silent = [name for name in modules if name not in reached]
+    if silent and (chosen or not reached):
+        raise ValueError(
+            f"{owner}: {', '.join(silent)} never called in a forward pass. Choose layers that the model's forward runs."
+        )
+    for name, module in reached.items():
+        _check_reduction(owner, reduce, name, module, shapes[id(module)])
+    return reached
+
+
+def _check_reduction(owner: str, reduce: Any, name: str, module: nn.Module, shape: tuple[int, ...]) -> None:
+    """Refuse to average over what an output does not have, which would go unseen: channels as tokens, and so on."""
+    pixels = len(shape) > 3 or (len(shape) > 2 and isinstance(module, _WITH_CHANNELS))
+    tokens = len(shape) == 3 and isinstance(module, _WITH_TOKENS)
+    for word in ("mean_tokens", "last_token", "mean_pixels"):
+        if reduce is not REDUCTIONS[word] or not (tokens if word == "mean_pixels" else pixels):
+            continue
+        axes = "(samples, tokens, features)" if tokens else "(samples, channels, positions ...)"
+        choose = "'mean_tokens' or 'last_token'" if tokens else "'mean_pixels', the mean of each channel"
+        fail(owner, "reduce", word, f"{name} gives {axes}, here {shape}; choose {choose}, 'flatten' or a function.")
+
+
+def check_rows(captured: Mapping[str, Tensor], batch: Any, owner: str) -> None:
+    """Require one row of each layer for every sample of a batch.
+
+    Raises:
+        ValueError: If a layer puts another axis first, such as that of time steps.
+    """
+    count = batch_length(split_batch(batch)[0])
+    wrong = {layer: len(rows) for layer, rows in captured.items() if len(rows) != count}
+    if wrong:
+        raise ValueError(
+            f"{owner}(reduce): {', '.join(f'{layer} has {rows} rows' for layer, rows in wrong.items())} for {count} "
+            "samples; expected one row each. If its first axis is not that of the samples, pass a function, for "
+            "instance reduce=lambda activation: activation.transpose(0, 1).flatten(1), or leave it out of layers=."
+        )
+
+
+def check_first_axis(capture: Callable[[Any], Mapping[str, Tensor]], batch: Any, owner: str) -> None:
+    """Require the same of the batch without its last sample: as many time steps as samples would not show otherwise.
+
+    Raises:
+        ValueError: As :func:`check_rows`.
+    """
+    shorter = cut_batch(batch, max(1, batch_length(split_batch(batch)[0]) - 1))
+    try:
+        captured = capture(shorter)
+    except Exception:  # it holds tensors that belong to no sample, and cannot be cut
+        return
+    check_rows(captured, shorter, owner)
+
+
+def has_output(name: str, module: nn.Module) -> bool:
+    """Say whether a module's output can be watched."""
+    return name != "" and not isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict))
+
+
+def default_layers(model: nn.Module) -> Callable[[str, nn.Module], bool]:
+    """Return the rule for activation modules and the last layer with weights; all layers with weights without them."""
+    leaves = [module for module in model.modules() if next(module.children(), None) is None]
+    weighted = [module for module in leaves if _has_weights(module)]
+    activations = [module for module in leaves if _is_activation(module)]
+    # A model that calls its activations as functions is watched behind its weights instead.
+    chosen = {id(module) for module in ([*activations, *weighted[-1:]] if activations else weighted)}
+    return lambda name, module: id(module) in chosen
+
+
+def layers_in_words(model: nn.Module, modules: Mapping[str, nn.Module], run: Callable[[], Any]) -> str:
+    """Say which layers were chosen, and behind which no activation is seen, by running the model once."""
+    called: list[nn.Module] = []
+    leaves = {module: clean_name(name) for name, module in model.named_modules() if not any(module.children())}
+    handles = [module.register_forward_hook(lambda module, *_: called.append(module)) for module in leaves]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    bare: list[str] = []
+    last: str | None = None
+    for module in called:
+        if _is_activation(module) or isinstance(module, nn.RNNBase):
+            last = None
+        elif _has_weights(module) and not isinstance(module, nn.Embedding):
+            if last is not None and last not in bare:
+                bare.append(last)
+            last = leaves[module]
+    text = f"measures the outputs of {listing(list(modules))}; layers= chooses others."
+    if not bare:
+        return text
+    text += f" No activation module runs behind {listing(bare)}: one that forward calls as a function, such as F.relu, "
+    text += "is no layer. Make it a module (nn.ReLU) to measure it"
+    missed = [name for name in bare if name not in modules]
+    return text + (
+        f", or what it takes by layers={missed[:1]}." if missed else "; the outputs above are what it takes."
+    )
+
+
+def _is_activation(module: nn.Module) -> bool:
+    kind = type(module)
+    return kind.__module__ == "torch.nn.modules.activation" and not isinstance(module, nn.MultiheadAttention)
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
