@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -100,8 +101,8 @@ class PerExampleObserver(GradientObserver):
         if not found:
             return None
         # The loss is a mean: each example's share of the gradient is 1 / batch of its own gradient.
-        squares = [uses[id(self.parameters[index])].sq_norms().mean() * self._batch_size**2 for index in found]
-        return GradientNorms(tuple(found), torch.stack(squares).sqrt())
+        totals = torch.stack([uses[id(self.parameters[index])].sq_norms() for index in found])
+        return GradientNorms(tuple(found), (totals * self._batch_size).sqrt())
 
     def remove(self) -> None:
         """Remove the hooks and forget what was seen."""
@@ -126,9 +127,10 @@ class PerExampleObserver(GradientObserver):
                 return
             # An error raised here would end the user's backward pass: it waits for `collect`.
             try:
-                with torch.no_grad(), torch.autocast(d.device.type, enabled=False):
-                    inputs = x.to(torch.promote_types(x.dtype, torch.float32)) if x.is_floating_point() else x
-                    record_uses(module, inputs, d.to(torch.promote_types(d.dtype, torch.float32)), self._uses)
+                # Entering a context that changes nothing would cost as much as measuring a small layer.
+                mixed = torch.is_autocast_enabled(d.device.type)
+                with torch.no_grad(), torch.autocast(d.device.type, enabled=False) if mixed else nullcontext():
+                    record_uses(module, _wide(x), _wide(d), self._uses, total=True)
                     for parameter in module._parameters.values():
                         use = self._uses.get(id(parameter))
                         if use is not None and use.count == self._expected.get(id(parameter)):
@@ -143,3 +145,7 @@ class PerExampleObserver(GradientObserver):
         names = [clean_name(name) for name, parameter in self.model.named_parameters() if id(parameter) in wanted]
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         return ", ".join(names[:8]) + more
+
+
+def _wide(value: Tensor) -> Tensor:
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value

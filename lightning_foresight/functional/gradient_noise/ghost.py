@@ -43,9 +43,14 @@ class Indexed(NamedTuple):
 
 
 class Uses:
-    """All that one backward pass showed of one parameter."""
+    """All that one backward pass showed of one parameter.
 
-    def __init__(self) -> None:
+    Args:
+        total: Sum over the examples, which passes over memory less often than norms of single ones take.
+    """
+
+    def __init__(self, *, total: bool = False) -> None:
+        self.total = total
         self.outer: list[Dense | Indexed] = []
         self.vector: Tensor | None = None  # (examples, elements)
         self.count = 0
@@ -61,20 +66,22 @@ class Uses:
         self.outer, self.vector = [], None
 
     def sq_norms(self) -> Tensor:
-        """Return the squared norms of the examples' gradients, shape (examples,)."""
+        """Return the squared norms of the examples' gradients, shape (examples,), or () for their sum."""
         if self.settled is not None:
             return self.settled
-        parts = [] if self.vector is None else [self.vector.square().sum(1)]
+        parts = []
+        if self.vector is not None:
+            parts.append(torch.linalg.vector_norm(self.vector, dim=None if self.total else 1).square())
         for position, first in enumerate(self.outer):
-            parts.append(inner_products(first, first))
+            parts.append(inner_products(first, first, total=self.total))
             for second in self.outer[position + 1 :]:  # a tied parameter: its gradients add up before squaring
                 if first.block == second.block:
-                    parts.append(2 * inner_products(first, second))
+                    parts.append(2 * inner_products(first, second, total=self.total))
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 
-def inner_products(first: Dense | Indexed, second: Dense | Indexed) -> Tensor:
-    r"""Inner product of two sums of outer products, per example.
+def inner_products(first: Dense | Indexed, second: Dense | Indexed, *, total: bool = False) -> Tensor:
+    r"""Inner product of two sums of outer products, per example or in total.
 
     .. math::
         \Big\langle \sum_t l_t r_t^\top, \sum_s l'_s r_s'^\top \Big\rangle
@@ -85,32 +92,33 @@ def inner_products(first: Dense | Indexed, second: Dense | Indexed) -> Tensor:
     if isinstance(first, Indexed) and isinstance(second, Dense):
         first, second = second, first
     if isinstance(first, Dense) and isinstance(second, Dense):
-        return _dense_products(first, second)
+        return _dense_products(first, second, total=total)
 
     def overlap(part: slice) -> Tensor:
         products = first.right[part] @ second.right[part].mT  # (examples, tokens, others)
         assert isinstance(second, Indexed)
         if isinstance(first, Indexed):
             alike = first.rows[part].unsqueeze(2) == second.rows[part].unsqueeze(1)
-            return (products * alike).sum((1, 2))
+            return _products(products, alike.to(products.dtype), total=total)
         where = second.rows[part].unsqueeze(1).expand(-1, first.left.shape[1], -1)
-        return (products * first.left[part].gather(2, where)).sum((1, 2))
+        return _products(products, first.left[part].gather(2, where), total=total)
 
-    return _by_chunks(overlap, len(first.right), 12 * first.right.shape[1] * second.right.shape[1])
+    return _by_chunks(overlap, len(first.right), 12 * first.right.shape[1] * second.right.shape[1], total=total)
 
 
-def _dense_products(first: Dense, second: Dense) -> Tensor:
+def _dense_products(first: Dense, second: Dense, *, total: bool) -> Tensor:
     examples, tokens, rows = first.left.shape
     columns, others = first.num_columns, second.left.shape[1]
     itself = second is first
     if tokens == others == 1:
         lefts, rights = (first.left, second.left), (first.columns(slice(None)), second.columns(slice(None)))
-        return (torch.linalg.vecdot(*lefts) * torch.linalg.vecdot(*rights)).squeeze(1)
+        products = (torch.linalg.vecdot(*lefts) * torch.linalg.vecdot(*rights)).squeeze(1)
+        return products.sum() if total else products
 
     def by_gradient(part: slice) -> Tensor:
         gradient = first.left[part].mT @ first.columns(part)
         other = gradient if itself else second.left[part].mT @ second.columns(part)
-        return (gradient * other).sum((1, 2))
+        return _products(gradient, other, total=total)
 
     def by_tokens(part: slice) -> Tensor:
         right = first.columns(part)
@@ -118,30 +126,34 @@ def _dense_products(first: Dense, second: Dense) -> Tensor:
         # The shorter vectors give the weights in sum_ts w_ts (l_t . l'_s): a token by token matrix, and one product
         # with it, are twice as fast as two such matrices, whose products have a long inner and short outer axes.
         short, long = (lefts, rights) if rows < columns else (rights, lefts)
-        weights = short[0] @ short[1].mT.contiguous()
-        return (weights @ long[1]).mul_(long[0]).sum((1, 2))
+        return _products(short[0] @ short[1].mT @ long[1], long[0], total=total)
 
     multiplications = tokens * others * (rows + columns)
     if (tokens + (0 if itself else others)) * rows * columns < multiplications:
-        return _by_chunks(by_gradient, examples, 8 * (rows * columns + tokens * columns))
-    return _by_chunks(by_tokens, examples, 4 * tokens * (others + 2 * max(rows, columns)))
+        return _by_chunks(by_gradient, examples, 8 * (rows * columns + tokens * columns), total=total)
+    return _by_chunks(by_tokens, examples, 4 * tokens * (others + 2 * max(rows, columns)), total=total)
 
 
-def _by_chunks(compute: Callable[[slice], Tensor], examples: int, bytes_per_example: int) -> Tensor:
+def _products(first: Tensor, second: Tensor, *, total: bool) -> Tensor:
+    """Return the inner products of arrays of examples, or their sum in a single pass."""
+    if total:
+        return torch.dot(first.reshape(-1), second.reshape(-1))
+    return (first * second).flatten(1).sum(1)
+
+
+def _by_chunks(compute: Callable[[slice], Tensor], examples: int, bytes_per_example: int, *, total: bool) -> Tensor:
     parts = [compute(part) for part in chunks(examples, bytes_per_example)]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    if len(parts) == 1:
+        return parts[0]
+    return torch.stack(parts).sum() if total else torch.cat(parts)
 
 
-def record_uses(module: nn.Module, x: Tensor, d: Tensor, uses: dict[int, Uses]) -> None:
+def record_uses(module: nn.Module, x: Tensor, d: Tensor, uses: dict[int, Uses], *, total: bool = False) -> None:
     """Add one call of a supported module, with input ``x`` and output gradient ``d``, to its parameters' uses."""
-    parameters = {name: p for name, p in module._parameters.items() if p is not None and p.requires_grad}
-    weight, bias = (uses.setdefault(id(parameters[n]), Uses()) if n in parameters else None for n in ("weight", "bias"))
-    for use in (weight, bias):
-        if use is not None:
-            use.count += 1
+    weight, bias = _use(module, "weight", uses, total), _use(module, "bias", uses, total)
     if isinstance(module, SCALINGS):
         if weight is not None:
-            weight.add_vector(_sum_to_features(module, d * _normalised(module, x)))
+            weight.add_vector(_sum_to_features(module, _normalised(module, x).mul_(d)))
         if bias is not None:
             bias.add_vector(_sum_to_features(module, d))
         return
@@ -155,16 +167,28 @@ def record_uses(module: nn.Module, x: Tensor, d: Tensor, uses: dict[int, Uses]) 
         return
     if isinstance(module, nn.Linear):
         left = d.flatten(1, -2) if d.ndim > 2 else d.unsqueeze(1)
-        right = x.flatten(1, -2) if x.ndim > 2 else x.unsqueeze(1)
-        groups = 1
+        if weight is not None:
+            weight.outer.append(Dense(left, x.flatten(1, -2) if x.ndim > 2 else x.unsqueeze(1)))
     else:
-        left, right, groups = d.flatten(2).mT, _patches(module, x), module.groups  # type: ignore[assignment]
-    if weight is not None:
-        axis = 2 if right.ndim == 3 else -1 - len(module.kernel_size)  # type: ignore[arg-type]
-        pairs = zip(left.chunk(groups, 2), right.chunk(groups, axis), strict=True)
-        weight.outer.extend(Dense(a, b, block) for block, (a, b) in enumerate(pairs))
+        left = d.flatten(2).mT
+        if weight is not None:
+            groups, axis = module.groups, -1 - len(module.kernel_size)  # type: ignore[arg-type]
+            pairs = zip(left.chunk(groups, 2), _patches(module, x).chunk(groups, axis), strict=True)  # type: ignore[arg-type]
+            weight.outer.extend(Dense(a, b, block) for block, (a, b) in enumerate(pairs))
     if bias is not None:
         bias.add_vector(left.sum(1))
+
+
+def _use(module: nn.Module, name: str, uses: dict[int, Uses], total: bool) -> Uses | None:
+    """Count a use of a parameter that requires a gradient."""
+    parameter = module._parameters.get(name)
+    if parameter is None or not parameter.requires_grad:
+        return None
+    use = uses.get(id(parameter))
+    if use is None:
+        use = uses[id(parameter)] = Uses(total=total)
+    use.count += 1
+    return use
 
 
 def _patches(module: Any, x: Tensor) -> Tensor:
