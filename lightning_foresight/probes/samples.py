@@ -144,11 +144,13 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
     """Call a model on the inputs of a batch.
 
     A mapping is passed by name, cut to what ``forward`` accepts; if no name fits and only one entry is no target, that
-    entry is passed alone, and to a ``forward`` of one argument called ``batch`` the mapping as it is.
+    entry is passed alone, and to a ``forward`` of one argument called ``batch`` the mapping as it is. A LightningModule
+    that has no ``forward`` stands for its only submodule with parameters.
 
     Raises:
-        TypeError: If a mapping does not fit what ``forward`` takes.
+        TypeError: If a mapping does not fit what ``forward`` takes, or there is no ``forward``.
     """
+    model = _with_forward(model)
     if not isinstance(inputs, dict):
         return model(inputs)
     parameters = inspect.signature(model.forward).parameters
@@ -165,4 +167,17 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
     raise TypeError(
         f"the batch has the keys {', '.join(map(str, inputs))}, but {type(model).__name__}.forward takes "
         f"{', '.join(parameters)}. Override run_model(self, pl_module, batch) of the callback to say how to call it."
+    )
+
+
+def _with_forward(model: nn.Module) -> nn.Module:
+    # Both Lightning packages and torch have one of their own, which says that there is none.
+    if type(model).forward.__qualname__ not in ("_forward_unimplemented", "LightningModule.forward"):
+        return model
+    trained = {name: child for name, child in model.named_children() if next(child.parameters(), None) is not None}
+    if len(trained) == 1:
+        return next(iter(trained.values()))
+    raise TypeError(
+        f"{type(model).__name__} has no forward, and {', '.join(trained) or 'no submodule'} with parameters to run in its "
+        "place. Write forward(self, x), or override run_model(self, pl_module, batch) of the callback."
     )

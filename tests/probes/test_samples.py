@@ -1,6 +1,7 @@
 import pytest
 import torch
 from lightning_fabric.utilities.distributed import DistributedSamplerWrapper
+from pytorch_lightning import LightningModule
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomSampler, TensorDataset
 from torch.utils.data.dataloader import default_collate
@@ -134,3 +135,26 @@ def test_a_part_of_a_dataset_stays_that_part():
         loader = DataLoader(TensorDataset(INPUTS, TARGETS), batch_size=2, sampler=sampler)
         drawn = torch.cat([inputs for inputs, _ in fixed_batches(loader, 100, seed=0)])
         assert torch.equal(drawn, INPUTS[15:20])
+
+
+class WithoutForward(LightningModule):
+    """Calls its network in training_step, as many do."""
+
+    def __init__(self, *names):
+        super().__init__()
+        self.loss = nn.CrossEntropyLoss()
+        for name in names:
+            setattr(self, name, nn.Linear(1, 2))
+
+
+def test_a_module_without_forward_stands_for_its_only_network():
+    model = WithoutForward("net")
+    assert torch.equal(call_model(model, INPUTS), model.net(INPUTS))
+    assert torch.equal(call_model(model, {"input": INPUTS, "label": TARGETS}), model.net(INPUTS))
+
+
+def test_a_module_without_forward_and_several_networks_is_refused_with_what_to_do():
+    with pytest.raises(TypeError, match=r"WithoutForward has no forward, and encoder, decoder with parameters.*Write"):
+        call_model(WithoutForward("encoder", "decoder"), INPUTS)
+    with pytest.raises(TypeError, match="has no forward, and no submodule with parameters"):
+        call_model(WithoutForward(), INPUTS)
