@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
 from lightning_foresight.callbacks._perturbation_checks import check_plan
@@ -24,10 +25,11 @@ from lightning_foresight.functional._checks import check_choice, check_int, chec
 from lightning_foresight.functional._trace import LayerCall, first_tensor
 from lightning_foresight.functional.effective_information.affine import as_affine
 from lightning_foresight.functional.effective_information.causal import has_exact_method
+from lightning_foresight.functional.effective_information.composites import part_names
 from lightning_foresight.functional.effective_information.operators import has_rule
 from lightning_foresight.functional.effective_information.totals import network_total
 from lightning_foresight.probes.isolation import undisturbed
-from lightning_foresight.probes.layers import LayerSpec, named_layers, select_layers
+from lightning_foresight.probes.layers import LayerSpec, named_layers, named_parts, select_layers
 from lightning_foresight.probes.perturbation import PerturbedLayer, perturbable, perturbation_plan
 from lightning_foresight.probes.samples import split_batch
 
@@ -72,8 +74,10 @@ class EICallback(ForesightCallback):
         max_pairs: Largest number of (input, output) pairs of one layer that are measured; of larger layers a random
             choice of about so many pairs, with a standard error.
         layers: Which layers; by default all Linear layers, convolutions, embeddings, projections of attention and plain
-            recurrent layers. Any other module (a GRU, a residual block, a normalisation layer) is perturbed if its name
-            or type is given here, by sampling; on a single position where it treats tokens or pixels alone.
+            recurrent layers. Projections and layers of a recurrent module go by the names under which they are logged,
+            too (``"attention.q_proj"``, ``"*.out_proj"``, ``"rnn.l0"``). Any other module (a GRU, a residual block, a
+            normalisation layer) is perturbed if its name or type is given here, by sampling; on a single position where
+            it treats tokens or pixels alone.
         every_n_epochs: See :class:`ForesightCallback`, as for all further arguments.
         every_n_steps: See :class:`ForesightCallback`.
         schedule: See :class:`ForesightCallback`.
@@ -163,28 +167,34 @@ class EICallback(ForesightCallback):
 
         with undisturbed(pl_module, seed=self.seed):
             perturbing = bool(set(self.measures) - {"weights"})
-            named = named_layers(self.layers) if perturbing else _none
+            named = named_layers(self.layers, part_names) if perturbing else _none
             chosen = select_layers(
                 pl_module,
                 self.layers,
-                measurable=lambda name, module: _measurable(name, module) or named(name, module),
+                measurable=lambda name, module: (
+                    not _inside_attention(module) and (_measurable(name, module) or named(name, module))
+                ),
                 default=_measurable,
+                parts=part_names,
                 owner=self.name,
             )
+            wanted = named_parts(self.layers, chosen)
             ids = {id(module) for module in chosen.values()}
             weighted = any(has_rule(module) for module in chosen.values())
             if "weights" in self.measures and (weighted or not perturbing):
-                self._calls = trace_weight_layers(
+                calls = trace_weight_layers(
                     pl_module, forward, lambda name, module: id(module) in ids and has_rule(module)
                 )
+                self._calls = [call for call in calls if wanted(call.name)]
             if perturbing:
                 in_range = self.in_range or self._range_of(batch)
-                self._plan = perturbation_plan(
+                plan = perturbation_plan(
                     pl_module,
                     forward,
                     lambda name, module: id(module) in ids and (perturbable(name, module) or named(name, module)),
                     in_range,
                 )
+                self._plan = [layer for layer in plan if wanted(layer.name)]
                 check_plan(self.name, self._plan, method=self.method, max_pairs=self.max_pairs)
             self._bands = self._sampled_keys()
             sampled = [layer.name for layer in self._plan if not has_exact_method(layer.module, layer.activation)]
@@ -317,6 +327,11 @@ class EICallback(ForesightCallback):
             "Pass in_range=(low, high) to choose it."
         )
         return low, high
+
+
+def _inside_attention(module: nn.Module) -> bool:
+    # Its output projection never runs as a module: it is one of the parts of the attention.
+    return isinstance(module, NonDynamicallyQuantizableLinear)
 
 
 def _none(name: str, module: nn.Module) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
@@ -11,6 +11,7 @@ from torch import nn
 from lightning_foresight.functional._trace import clean_name
 
 LayerRule: TypeAlias = Callable[[str, nn.Module], bool]
+PartNames: TypeAlias = Callable[[str, nn.Module], Sequence[str]]
 LayerSpec: TypeAlias = "str | type[nn.Module] | LayerRule | Sequence[str | type[nn.Module] | LayerRule]"
 
 
@@ -20,6 +21,7 @@ def select_layers(
     *,
     measurable: LayerRule,
     default: LayerRule | None = None,
+    parts: PartNames = lambda name, module: (),
     owner: str = "select_layers",
 ) -> dict[str, nn.Module]:
     """Return the chosen modules by qualified name, in the order of the model.
@@ -30,6 +32,7 @@ def select_layers(
             ``None`` takes the default choice.
         measurable: Which modules the caller can measure at all.
         default: The choice for ``layers=None``; everything measurable when ``None``.
+        parts: Names of what is measured inside a module, by its name: ``"attention.q_proj"`` chooses ``"attention"``.
         owner: Who asks, for error texts.
 
     Raises:
@@ -45,22 +48,28 @@ def select_layers(
     """
     modules = {clean_name(name): module for name, module in model.named_modules()}
     candidates = {name: module for name, module in modules.items() if measurable(name, module)}
+    choices: list[str] = []
+    for name, module in candidates.items():
+        choices += [name, *parts(name, module)]
     if not candidates:
         kinds = ", ".join(sorted({type(module).__name__ for module in model.modules()}))
         raise ValueError(f"{owner}: no layer of the model can be measured. The model's modules are of types {kinds}.")
     if layers is None:
         chosen = {name: module for name, module in candidates.items() if default is None or default(name, module)}
         return chosen or candidates
-    single = isinstance(layers, (str, type)) or callable(layers) or not isinstance(layers, Iterable)
-    entries: list[object] = [layers] if single else list(layers)  # type: ignore[arg-type]
+    entries = _entries(layers)
     if not entries:
         raise ValueError(
             f"{owner}(layers={layers!r}): expected at least one name, glob, type or rule. Layers that can be measured: "
-            f"{listing(list(candidates))}."
+            f"{listing(choices)}."
         )
     matched: set[str] = set()
     for entry in entries:
-        found = {name for name, module in candidates.items() if _matches(entry, name, module, owner)}
+        found = {
+            name
+            for name, module in candidates.items()
+            if _matches(entry, name, module, owner) or _matches_part(entry, parts(name, module))
+        }
         if not found:
             shown = entry if isinstance(entry, str) else getattr(entry, "__name__", repr(entry))
             inside = [name for name, module in modules.items() if _matches(entry, name, module, owner)]
@@ -71,25 +80,55 @@ def select_layers(
             )
             raise ValueError(
                 f"{owner}(layers=[{shown!r}]): {reason}. Layers that can be measured: "
-                f"{listing(list(candidates))}. Globs work: 'fc*'."
+                f"{listing(choices)}. Globs work: 'fc*'."
             )
         matched |= found
     return {name: module for name, module in candidates.items() if name in matched}
 
 
-def named_layers(layers: LayerSpec | None) -> LayerRule:
+def named_layers(layers: LayerSpec | None, parts: PartNames = lambda name, module: ()) -> LayerRule:
     """Return the rule for modules that ``layers`` gives by exact name or type: globs and rules may overshoot."""
-    single = isinstance(layers, (str, type)) or not isinstance(layers, Iterable)
-    entries: list[object] = [layers] if single else list(layers)  # type: ignore[arg-type]
+    entries = _entries(layers)
     names = {entry for entry in entries if isinstance(entry, str)}
     types = tuple(entry for entry in entries if isinstance(entry, type))
-    return lambda name, module: name in names or isinstance(module, types)
+    return lambda name, module: name in names or isinstance(module, types) or not names.isdisjoint(parts(name, module))
+
+
+def named_parts(layers: LayerSpec | None, chosen: Mapping[str, nn.Module]) -> Callable[[str], bool]:
+    """Return whether something measured inside a chosen module is wanted: that part, or the module as a whole.
+
+    Args:
+        layers: The choice that :func:`select_layers` got.
+        chosen: What it returned.
+    """
+    entries = _entries(layers)
+    whole = {name for name, module in chosen.items() if any(_matches(entry, name, module, "") for entry in entries)}
+
+    def wanted(measured: str) -> bool:
+        name = measured.partition(":")[0]  # without the number of the call
+        owner = name
+        while owner and owner not in chosen:
+            owner = owner.rpartition(".")[0]
+        return layers is None or owner in whole or any(isinstance(e, str) and fnmatchcase(name, e) for e in entries)
+
+    return wanted
+
+
+def _entries(layers: LayerSpec | None) -> list[object]:
+    if layers is None:
+        return []
+    single = isinstance(layers, (str, type)) or callable(layers) or not isinstance(layers, Iterable)
+    return [layers] if single else list(layers)  # type: ignore[arg-type]
 
 
 def listing(names: list[str], most: int = 20) -> str:
     """Return names in a row, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(name or "(the whole model)" for name in names[:most]) + more
+
+
+def _matches_part(entry: object, parts: Sequence[str]) -> bool:
+    return isinstance(entry, str) and any(fnmatchcase(part, entry) for part in parts)
 
 
 def _matches(entry: object, name: str, module: nn.Module, owner: str) -> bool:

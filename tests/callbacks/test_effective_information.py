@@ -281,6 +281,47 @@ def test_blocks_that_mix_tokens_are_measured_whole():
         fit(callback, model=Transformer, max_epochs=1)
 
 
+class Recurrent(TinyModel):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(2, 3, num_layers=2, batch_first=True)
+        self.head = nn.Linear(9, 3)
+
+    def forward(self, x):
+        return self.head(self.lstm(x.view(-1, 3, 2))[0].flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "expected"),
+    [
+        (Transformer, "net.2.attention.q_proj", {"net.2.attention.q_proj"}),
+        (Transformer, ["*.out_proj", "net.4"], {"net.2.attention.out_proj", "net.4"}),
+        (Transformer, "*attention.?_proj", {f"net.2.attention.{letter}_proj" for letter in "qkv"}),
+        (
+            Transformer,
+            nn.MultiheadAttention,
+            {f"net.2.attention.{part}_proj" for part in ("q", "k", "v", "out")},
+        ),
+        (Recurrent, "lstm.l1", {"lstm.l1"}),
+        (Recurrent, ["lstm", "head"], {"lstm.l0", "lstm.l1", "head"}),
+    ],
+    ids=str,
+)
+def test_parts_of_modules_are_chosen_by_the_names_under_which_they_are_logged(model, layers, expected):
+    callback = EICallback(
+        layers=layers, measures=["weights", "parts"], in_bins=4, out_bins=4, num_samples=500, in_range=(-1, 1)
+    )
+    fit(callback, model=model, max_epochs=1)
+    for kind in ("weights", "parts"):
+        logged = {key for key in callback.history.last() if key.endswith(f"/{kind}")}
+        assert logged == {f"ei/{name}/{kind}" for name in expected}
+
+
+def test_parts_of_modules_are_among_the_layers_that_an_unknown_name_is_answered_with():
+    with pytest.raises(ValueError, match=r"\['net.2.attention.w_proj'\].*net.2.attention, net.2.attention.q_proj, "):
+        fit(EICallback(layers="net.2.attention.w_proj"), model=Transformer)
+
+
 def test_by_default_blocks_are_seen_through_their_layers():
     callback = EICallback(measures=("sensitivity",), in_bins=4, out_bins=4)
     fit(callback, model=BlockModel(), max_epochs=1)

@@ -125,6 +125,18 @@ def is_composite(module: nn.Module) -> bool:
     return isinstance(module, tuple(COMPOSITES))
 
 
+def part_names(name: str, module: nn.Module) -> list[str]:
+    """Return the names under which the linear maps inside a composite module are listed; none for other modules."""
+    found = []
+    if isinstance(module, nn.MultiheadAttention):
+        found = [f"{part}_proj" for part in ("q", "k", "v", "out")]
+    elif isinstance(module, nn.RNNBase):
+        directions = ("", "_reverse") if module.bidirectional else ("",)
+        found = [f"l{layer}{direction}" for layer in range(module.num_layers) for direction in directions]
+        found += [f"{part}_proj" for part in found if module.proj_size > 0]
+    return [".".join(filter(None, (name, part))) for part in found]
+
+
 def parts_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Part]:
     """Return the linear maps of one call of a composite module."""
     rule = next(rule for kind, rule in COMPOSITES.items() if isinstance(module, kind))

@@ -12,7 +12,13 @@ from typing import Any
 from torch import nn
 
 from lightning_foresight.functional._trace import LayerCall, clean_name, trace_calls
-from lightning_foresight.functional.effective_information.composites import Part, expand_call, is_composite, parts_of
+from lightning_foresight.functional.effective_information.composites import (
+    Part,
+    expand_call,
+    is_composite,
+    part_names,
+    parts_of,
+)
 from lightning_foresight.functional.effective_information.operators import has_rule, rule_names
 
 
@@ -31,7 +37,8 @@ def trace_weight_layers(
     Args:
         model: The network.
         forward: Runs it once, for instance ``lambda: model(batch)``. The first axis of what a layer gets is the batch.
-        layers: Which layers: a predicate of qualified name and module, or names; all of them when ``None``.
+        layers: Which layers: a predicate of qualified name and module, or names, such as ``"attention.q_proj"`` for a
+            part of a module; all of them when ``None``.
 
     Returns:
         One call a layer; a module called twice is there twice, the second time as ``name:2``.
@@ -51,12 +58,17 @@ def trace_weight_layers(
     inside = {id(part) for module in modules.values() if is_composite(module) for part in module.children()}
     measurable = [name for name, module in modules.items() if has_rule(module) and id(module) not in inside]
     named = layers is not None and not callable(layers)
+    whole: set[str] = set()
+    inner: dict[str, str] = {}  # parts that are named, and the modules they belong to
     if layers is None:
         chosen = set(measurable)
     elif callable(layers):
         chosen = {name for name in measurable if layers(name, modules[name])}
     else:
-        chosen = set(layers)
+        known = {part: name for name in measurable for part in part_names(name, modules[name])}
+        inner = {name: known[name] for name in layers if name in known}
+        whole = set(layers) - set(inner)
+        chosen = whole | set(inner.values())
         _check_names(chosen, modules, measurable)
     calls, parts = _trace_with_parts(model, forward, chosen)
     reached = {call.module for call in calls}
@@ -84,7 +96,10 @@ def trace_weight_layers(
             f"{', '.join(without_rule)}. Layers of any kind can be measured by perturbation.",
             stacklevel=2,
         )
-    return list(_expanded(calls, parts))
+    # Of a module only parts of which are named, only these.
+    owners = set(inner.values()) - whole
+    dropped = {part for owner in owners for part in part_names(owner, modules[owner]) if part not in inner}
+    return [call for call in _expanded(calls, parts) if call.name.partition(":")[0] not in dropped]
 
 
 def _trace_with_parts(

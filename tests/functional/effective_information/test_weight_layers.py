@@ -162,11 +162,32 @@ def test_attention_called_twice_keeps_the_positions_of_each_call():
     assert shapes(calls)[4] == ("attention.q_proj:2", (2, 4), (2, 4))
 
 
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        (["self_attn.k_proj", "linear1"], ["self_attn.k_proj", "linear1"]),
+        (["self_attn.out_proj"], ["self_attn.out_proj"]),
+        (["self_attn", "self_attn.k_proj"], [f"self_attn.{part}_proj" for part in ("q", "k", "v", "out")]),
+    ],
+    ids=str,
+)
+def test_parts_of_attention_are_chosen_by_name(layers, expected):
+    model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    calls = trace_weight_layers(model, lambda: model(torch.zeros(1, 5, 8)), layers)
+    assert [call.name for call in calls] == expected
+
+
 def test_a_transformer_encoder_layer_is_measured_in_eval_mode_too():
     model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     result = weight_effective_information(model, torch.zeros(1, 5, 8))
     parts = [f"self_attn.{part}" for part in ("q_proj", "k_proj", "v_proj", "out_proj")]
     assert list(result.layers) == [*parts, "linear1", "linear2"]
+
+
+def test_parts_of_a_model_that_is_one_recurrent_layer_are_chosen_by_name():
+    rnn = nn.RNN(3, 4, num_layers=2, batch_first=True)
+    calls = trace_weight_layers(rnn, lambda: rnn(torch.zeros(1, 7, 3)), ["l1"])
+    assert [call.name for call in calls] == ["l1"]
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
