@@ -95,8 +95,8 @@ class History:
         block = torch.stack([field.detach().reshape(-1).to(dtype) for field in fields])
         if block.shape[1] != len(keys):
             raise ValueError(
-                f"{', '.join(keys)}: {len(keys)} keys for {block.shape[1]} values; expected one key a value: "
-                "a sequence of keys for a vector."
+                f"{', '.join(keys)}: got {block.shape[1]} value(s) for {len(keys)} key(s); expected one number a key: "
+                "return a scalar, or a vector under a sequence of as many keys."
             )
         self._pending.append(_Pending(step, epoch, keys, block, kind))
 

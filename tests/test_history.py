@@ -85,5 +85,5 @@ def test_to_dict_has_a_column_a_field():
 def test_mistakes_are_named():
     with pytest.raises(KeyError, match="no value under 'z'; keys with values: a, b, c"):
         _history()["z"]
-    with pytest.raises(ValueError, match="2 keys for 1 values"):
+    with pytest.raises(ValueError, match=r"a, b: got 1 value\(s\) for 2 key\(s\); expected one number a key"):
         History().add(step=0, epoch=0.0, key=["a", "b"], value=torch.tensor(1.0))

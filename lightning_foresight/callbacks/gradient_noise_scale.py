@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -112,6 +112,7 @@ class GradientNoiseScaleCallback(NoiseReport):
 
     default_prefix: ClassVar[str] = "gns"
     measures_at_rest: ClassVar[bool] = False
+    cost_arguments: ClassVar[Sequence[str]] = ("layers", "every_n_steps", "groups", "hessian")
 
     def __init__(
         self,

@@ -271,7 +271,10 @@ def test_a_measure_may_return_plain_numbers_and_is_drawn_without_a_figure_of_its
     ("returned", "message"),
     [
         (3.0, r"measure\(\) returned float; expected a mapping of keys to values"),
-        ({"x": torch.ones(3)}, "bad/x: 1 keys for 3 values; expected one key a value: a sequence of keys for a vector"),
+        (
+            {"x": torch.ones(3)},
+            r"bad/x: got 3 value\(s\) for 1 key\(s\); expected one number a key: return a scalar, or a vector under",
+        ),
     ],
 )
 def test_what_a_measure_cannot_return_is_said(returned, message):
