@@ -14,6 +14,7 @@ unit saturates, and A, B -> C, whose EI_parts is a cross: large only where one o
 from __future__ import annotations
 
 import torch
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -59,20 +60,22 @@ def plain_histogram(linear: nn.Linear, activation: nn.Module, ends: tuple[int, i
 # input edge to edge, at others they do not. With ReLU, outputs are cut off at 1: above a weight of 8, all that is left
 # comes from one of 8 input bins, and 8 bins say nothing any more.
 
-weights = torch.arange(0, 27, 0.1)
+weights = torch.arange(271) / 10  # divided, so that whole weights, where teeth are, are met exactly
 few = torch.arange(0, 27, 2.0)
 worst = 0.0
-curves = Figure(figsize=(12, 4), layout="constrained", dpi=110)
+curves = Figure(figsize=(9.6, 3.5), layout="constrained", dpi=140)
+shades = colormaps["viridis"]([0.0, 0.3, 0.6, 0.85])
 for axes, (name, (activation, ends)) in zip(curves.subplots(1, 3), ACTIVATIONS.items(), strict=True):
     for index, bins in enumerate((8, 16, 32, 64)):
         question = {"in_range": ends, "out_range": ends, "in_bins": bins, "out_bins": bins}
         exact = ei_parts(layer(weights[:, None]), activation, **question)[0]
-        axes.plot(weights, exact, color=f"C{index}", linewidth=1.2, label=f"{bins} bins")
+        axes.plot(weights, exact, color=shades[index], linewidth=1.2, label=f"{bins} bins")
         points = layer(few[:, None])
         sampled_bits = plain_histogram(points, activation, ends, bins)[0]
         worst = max(worst, float((sampled_bits - ei_parts(points, activation, **question)[0]).abs().max()))
-        axes.plot(few, sampled_bits, ".", color=f"C{index}")
+        axes.plot(few, sampled_bits, ".", color=shades[index])
         print(f"{name:<8}{bins:>3} bins: largest EI {exact.max():.3f} bits, at weight {weights[exact.argmax()]:.1f}")
+    axes.plot([], [], ".", color="grey", label="30,000 samples")
     axes.set(title=f"A -> B, {name}", xlabel="weight", ylabel="EI in bits")
     axes.legend(fontsize="small")
 
@@ -86,7 +89,7 @@ print(f"largest error of a sampled point: {worst:.3f} bits")
 
 axis = torch.linspace(-10, 10, 17)
 grid = layer(torch.cartesian_prod(axis, axis))
-surfaces = Figure(figsize=(12, 10), layout="constrained", dpi=110)
+surfaces = Figure(figsize=(9.6, 8), layout="constrained", dpi=140)
 sampled = {}
 for row, (name, (activation, ends)) in zip(surfaces.subplots(3, 3), ACTIVATIONS.items(), strict=True):
     exact = ei_parts(grid, activation, in_range=ends, out_range=ends).sum(0)
@@ -98,7 +101,8 @@ for row, (name, (activation, ends)) in zip(surfaces.subplots(3, 3), ACTIVATIONS.
     for axes, (title, values) in zip(row, maps.items(), strict=True):
         image = axes.imshow(values.view(17, 17).T, origin="lower", extent=(-10.6, 10.6, -10.6, 10.6))
         surfaces.colorbar(image, ax=axes, label="bits")
-        axes.set(title=f"{name}: {title}", xlabel="weight of A", ylabel="weight of B")
+        axes.set_title(f"{name}: {title}", fontsize="medium")
+        axes.set(xlabel="weight of A", ylabel="weight of B")
 
 # %%
 # A cut through the surfaces
@@ -108,13 +112,13 @@ for row, (name, (activation, ends)) in zip(surfaces.subplots(3, 3), ACTIVATIONS.
 # weights: there outputs above 1 are dropped, and only 2 to 16 % of the samples are left to count.
 
 fine = torch.linspace(-10, 10, 201)
-cut = Figure(figsize=(12, 4), layout="constrained", dpi=110)
+cut = Figure(figsize=(9.6, 3.5), layout="constrained", dpi=140)
 for axes, (name, (activation, ends)) in zip(cut.subplots(1, 3), ACTIVATIONS.items(), strict=True):
     question = {"in_range": ends, "out_range": ends}
     line, points = (layer(torch.stack([at, torch.full_like(at, 2.5)], 1)) for at in (fine, axis))
     corrected = ei_parts(points, activation, method="sampled", num_samples=NUM_SAMPLES, **question).sum(0)
     axes.plot(fine, ei_parts(line, activation, **question).sum(0), color="black", linewidth=1, label="exact")
-    axes.plot(axis, sampled[name].view(17, 17)[:, 10], "x", label="plain histogram")
-    axes.plot(axis, corrected, "o", fillstyle="none", label='method="sampled"')
+    axes.plot(axis, sampled[name].view(17, 17)[:, 10], "x", color="#D55E00", label="plain histogram")
+    axes.plot(axis, corrected, "o", color="#0072B2", fillstyle="none", label='method="sampled"')
     axes.set(title=f"{name}, weight of B = 2.5", xlabel="weight of A", ylabel="EI_parts in bits")
-    axes.legend(fontsize="small")
+cut.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small", frameon=False)

@@ -108,16 +108,18 @@ for name, places in ends.items():
 # %%
 # The paths
 # ---------
-# EI_parts against sensitivity, a line for each seed, from left to right. Degeneracy, their difference, differs from
-# sensitivity by so little that the usual axes would show a diagonal only.
+# EI_parts against sensitivity, a line for each seed, from its start in a circle to the right. Degeneracy, their
+# difference, differs from sensitivity by so little that the usual axes would show a diagonal only.
 
-plane = Figure(figsize=(13, 4.2), layout="constrained", dpi=110)
+plane = Figure(figsize=(9.6, 3.7), layout="constrained", dpi=140)
 for index, (axes, layer) in enumerate(zip(plane.subplots(1, 3), LAYERS, strict=True)):
-    for (name, runs), color in zip(paths.items(), ("C0", "C1"), strict=True):
+    for (name, runs), color in zip(paths.items(), ("#0072B2", "#D55E00"), strict=True):
         for run in runs:
             sensitivity, parts = run[:, index].T
             axes.plot(sensitivity, parts, "o-", color=color, markersize=4, label=name if run is runs[0] else None)
-    axes.plot(*ends["true, rescaled"][:, index].T, "x", color="C0", markersize=9, label="true labels, rescaled")
+            axes.plot(sensitivity[:1], parts[:1], "o", color="grey", markersize=8, fillstyle="none")
+    axes.plot(*ends["true, rescaled"][:, index].T, "x", color="#0072B2", markersize=8, label="true labels, rescaled")
     axes.set(title=f"{layer} layer", xlabel="sensitivity in bits", ylabel="EI_parts in bits")
-    axes.set_ylim(bottom=0)
+    axes.plot([], [], "o", color="grey", markersize=7, fillstyle="none", label="start")
+    axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
     axes.legend(fontsize="small", loc="lower left")

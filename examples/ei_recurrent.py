@@ -80,10 +80,10 @@ def one_step(rnn: nn.RNNBase) -> Callable[[Tensor], Tensor]:
 GROUPS = [([0], range(UNITS)), (range(1, UNITS + 1), range(UNITS))]
 STEPS = (1, 2, 4, 8, 16)
 kinds = set()
-lasting = Figure(figsize=(11, 4.2), layout="constrained", dpi=110)
+lasting = Figure(figsize=(9.6, 3.9), layout="constrained", dpi=140)
 print("bits of the state after 1, 2, 4, 8, 16 steps; of input and state to the next state")
 for axes, (cell, seeds) in zip(lasting.subplots(1, 2, sharey=True), ((nn.RNN, 3), (nn.GRU, 3)), strict=True):
-    for color, recall in zip(("grey", "C0", "C1"), ("untrained", "first", "last"), strict=True):
+    for color, recall in zip(("#777777", "#0072B2", "#D55E00"), ("untrained", "first", "last"), strict=True):
         for seed in range(seeds):
             rnn, accuracy = train(cell, recall, seed)
             kept = [effective_information(later(rnn, steps), in_shape=(UNITS,), **QUESTION) for steps in STEPS]
@@ -93,15 +93,22 @@ for axes, (cell, seeds) in zip(lasting.subplots(1, 2, sharey=True), ((nn.RNN, 3)
             errors = [2 * float(estimate.std_error) for estimate in kept]
             label = {"untrained": "untrained", "first": "recalls the first input", "last": "recalls the last input"}
             axes.errorbar(
-                STEPS, bits, errors, color=color, marker="o", markersize=4, label=None if seed else label[recall]
+                STEPS,
+                bits,
+                errors,
+                color=color,
+                marker={"untrained": "s", "first": "o", "last": "^"}[recall],
+                markersize=5,
+                label=None if seed else label[recall],
             )
             print(
                 f"{cell.__name__} {recall:<10} seed {seed} accuracy {accuracy:.2f}  "
                 + "  ".join(f"{value:5.2f}" for value in bits)
                 + f"   input {sources[0].value:.2f}  state {sources[1].value:.2f}"
             )
-    axes.axhline(1, color="black", linestyle=":", linewidth=1)
-    axes.set(title=cell.__name__, xlabel="steps", xscale="log", xticks=STEPS, xticklabels=STEPS)
+    axes.axhline(1, color="black", linestyle=":", linewidth=1, label="the bit of the task")
+    axes.set(title=cell.__name__, xlabel="steps later", xscale="log", xticks=STEPS, xticklabels=STEPS)
+    axes.minorticks_off()
     axes.set(ylabel="EI from state to state in bits")
     axes.legend(fontsize="small")
 print("kinds of all estimates:", kinds)

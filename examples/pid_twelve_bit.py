@@ -127,8 +127,8 @@ for layer in LAYERS:
         )
         print(f"{layer:<22}{key:<17}{ends}")
 
-pictures = Figure(figsize=(13, 4.2), layout="constrained", dpi=110)
-panels = {"complexity": "complexity C", "mi": "I(S;T) in bits", "vulnerability": "degree of vulnerability v"}
+pictures = Figure(figsize=(9.6, 3.7), layout="constrained", dpi=140)
+panels = {"complexity": "complexity C in neurons", "mi": "I(S;T) in bits", "vulnerability": "degree of vulnerability v"}
 for axes, (key, title) in zip(pictures.subplots(1, 3), panels.items(), strict=True):
     for layer, color in zip(LAYERS, ("#0072B2", "#D55E00", "#009E73"), strict=True):
         rows = [row for row in summary if row.key == f"pid/{layer}/{key}"]
@@ -141,6 +141,8 @@ for axes, (key, title) in zip(pictures.subplots(1, 3), panels.items(), strict=Tr
     if null:
         axes.plot([], [], "--", color="grey", label="labels shuffled")
     axes.set_xscale("symlog", linthresh=1)
-    axes.set(title=title, xlabel="epochs completed", xlim=(0, EPOCHS))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_title(title, fontsize="medium")
+    axes.set(xlabel="epochs completed", xlim=(0, EPOCHS))
     axes.set_ylim(bottom=0)
     axes.legend(fontsize="small")

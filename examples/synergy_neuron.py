@@ -63,19 +63,20 @@ NAMES = {
 # %%
 # Four random starts with each measure.
 
-figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
+figure, panels = plt.subplots(1, 2, figsize=(9.6, 3.6), dpi=140, layout="constrained", sharey=True)
 found = {}
 for axes, (measure, synergy) in zip(panels, MEASURES.items(), strict=True):
     for seed in range(4):
         curve, fires = train(synergy, seed)
         truth_table = tuple(int(state > 0.5) for state in fires)
         found[measure, seed] = NAMES.get(truth_table, "one state apart (AND, OR, ...)")
-        axes.plot(curve, linewidth=1.4)
+        color, style = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")[seed], ("-", "--", "-.", ":")[seed]
+        axes.plot(curve, color=color, linestyle=style, linewidth=1.6, label=f"run {seed}: {found[measure, seed]}")
         print(f"{measure:18} run {seed}: {curve[-1]:.3f} bits of synergy, {found[measure, seed]}")
-    axes.set_title(f"trained on the synergy of {measure}")
-    axes.set_xlabel("step")
+    axes.set_title(f"Trained on the synergy of {measure}", fontsize="medium")
+    axes.set_xlabel("step of gradient ascent")
+    axes.legend(fontsize="small", loc="lower right" if measure == "BROJA" else "upper right")
 panels[0].set_ylabel("synergy in bits")
-figure.tight_layout()
 
 # %%
 # All runs on the synergy of BROJA have found XOR or its negation.
