@@ -143,7 +143,8 @@ class ForesightCallback(ShowsArguments, RunEvents):
         """Identifies this callback in a checkpoint; distinct prefixes make distinct keys."""
         key = f"{type(self).__qualname__}[{self.prefix}]"
         # Of two equal keys a new Trainer would complain in words that do not say what to do, before `setup` can.
-        return f"{key} {id(self)}" if self._stage is None else key
+        before_setup = self._stage is None and type(self).setup is RunEvents.setup
+        return f"{key} {id(self)}" if before_setup else key
 
     def key(self, key: str) -> str:
         """Return a key with the prefix."""

@@ -155,14 +155,14 @@ class RunEvents(Callback):
         new = write_histories(siblings, trainer)
         if not self._bands_written and any(new.values()) and trainer.is_global_zero:
             self._bands_written = True
-            with self.leaving_the_run_alone(trainer):
+            with self.leaving_the_run_alone(trainer, "writing the layout of the bands"):
                 write_bands(siblings, trainer)
         for one, rows in new.items():
             if rows and one.event != "step" and one._drawing.is_due():
                 one._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:
-        with self.leaving_the_run_alone(trainer):
+        with self.leaving_the_run_alone(trainer, "drawing"):
             self._drawing.draw(self, trainer)
 
     def flush(self, trainer: Trainer) -> list[Row]:
@@ -180,6 +180,7 @@ class RunEvents(Callback):
         if not self._running:
             return
         self._running = False
+        self.event = "start"  # no epoch is under way: Lightning has counted the last one
         self._write(trainer, [self])
         self._draw(trainer)
         self.release()
@@ -193,9 +194,9 @@ class RunEvents(Callback):
         self._failures.layer = None
 
     @contextmanager
-    def leaving_the_run_alone(self, trainer: Trainer) -> Iterator[None]:
-        """Turn what a block raises into a warning."""
+    def leaving_the_run_alone(self, trainer: Trainer, what: str = "a measurement") -> Iterator[None]:
+        """Turn what a block raises into a warning that names what failed."""
         try:
             yield
         except Exception as error:
-            self._failures.failed(error, moment(trainer, self.event))
+            self._failures.failed(error, moment(trainer, self.event), what)

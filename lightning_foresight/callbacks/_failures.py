@@ -27,21 +27,22 @@ class FailureReport:
         self.layer: str | None = None  # what is being measured just now
         self._told: set[object] = set()
 
-    def failed(self, error: Exception, moment: str) -> None:
+    def failed(self, error: Exception, moment: str, what: str = "a measurement") -> None:
         """Take note of an exception.
 
         Args:
             error: What was raised.
             moment: Step and epoch, in words.
+            what: What failed.
         """
         layer, self.layer = self.layer, None
         self.count += 1
-        if self._is_told((layer, type(error))):
+        if self._is_told((what, layer, type(error))):
             return
         where = "" if layer is None else f" in layer {layer!r}"
         reason = f"{type(error).__name__}: {error}"
         rank_zero_warn(
-            f"{self.owner}: a measurement at {moment} failed{where} ({reason}). Nothing is logged for this step and "
+            f"{self.owner}: {what} at {moment} failed{where} ({reason}). Nothing is logged for this step and "
             "training goes on. The same failure later is counted in num_failures, not shown."
         )
 

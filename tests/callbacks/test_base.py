@@ -99,6 +99,25 @@ def test_a_failure_names_the_layer_and_the_moment_once_for_each_layer():
     assert callback.num_failures == 8
 
 
+def test_a_logger_or_a_figure_that_fails_is_named_and_leaves_the_history(tmp_path):
+    class Full(CSVLogger):
+        def log_metrics(self, metrics, step=None):
+            if "layered/first/x" in metrics:
+                raise OSError("no space left")
+
+    class Undrawable(Layered):
+        def figures(self):
+            raise KeyError("no line")
+
+    callback = Undrawable()
+    messages = _warnings_of(callback, max_epochs=2, logger=Full(tmp_path))
+    assert [message.split(". ")[0] for message in messages] == [
+        "Undrawable: writing to the loggers at step 0 (epoch 0) failed (OSError: no space left)",
+        "Undrawable: drawing at step 11 (epoch 2) failed (KeyError: 'no line')",
+    ]
+    assert [row.epoch for row in callback.history["layered/first/x"]] == [0, 1, 2]
+
+
 def test_values_that_are_nan_are_named_with_their_reason_once_for_each_key():
     class Diverging(TinyModel):
         def on_train_epoch_end(self):
@@ -189,6 +208,18 @@ def test_the_key_in_a_checkpoint_is_that_of_class_and_prefix(tmp_path):
     trainer = fit([EICallback(measures=("weights",))], max_epochs=1)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     assert "EICallback[ei]" in torch.load(tmp_path / "a.ckpt", weights_only=True)["callbacks"]
+
+
+def test_a_setup_of_ones_own_costs_no_history(tmp_path):
+    class OwnSetup(Layered):
+        def setup(self, trainer, pl_module, stage):
+            """Forget to call that of the base."""
+
+    trainer = fit(OwnSetup(), max_epochs=1)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    resumed = OwnSetup()
+    fit(resumed, max_epochs=2, ckpt_path=str(tmp_path / "a.ckpt"))
+    assert [row.epoch for row in resumed.history["layered/first/x"]] == [0, 1, 2]
 
 
 def test_values_of_one_step_are_one_line_of_a_csv_file_however_many_callbacks_measure(tmp_path):

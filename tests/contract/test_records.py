@@ -273,7 +273,7 @@ def test_a_measure_may_return_plain_numbers_and_is_drawn_without_a_figure_of_its
         (3.0, r"measure\(\) returned float; expected a mapping of keys to values"),
         (
             {"x": torch.ones(3)},
-            r"bad/x: got 3 value\(s\) for 1 key\(s\); expected one number a key: return a scalar, or a vector under",
+            r"bad/x: got 3 value\(s\) for 1 key\(s\); expected one number a key: return a",
         ),
     ],
 )
