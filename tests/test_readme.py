@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -43,3 +44,24 @@ def test_every_picture_and_page_is_there():
     links = re.findall(r"\]\(((?!http)[^)]+)\)", README)
     missing = [link for link in links if not (ROOT / link).exists()]
     assert not missing
+
+
+def test_costs_are_those_that_were_measured():
+    results = {path.stem: json.loads(path.read_text()) for path in (ROOT / "benchmarks" / "results").glob("*.json")}
+    weights = results["weight_effective_information"]["resnet18_batch_128"]["lin"]
+    layers = {row["layer"]: row["cpu_s"] for row in results["effective_information"]["growth"]}
+    noise = results["gradient_noise_scale"]["cost"]["results"]
+    measured = {
+        r"weights: ([\d.]+) ms": weights["median_ms"],
+        r"ms, ([\d.]+)% of a step of ResNet-18": weights["percent_of_step"],
+        r"([\d.]+) s \(64 -> 32\)": layers["64->32"],
+        r"([\d.]+) s \(784 -> 100\)": layers["784->100"],
+        r"else ([\d.]+)% with a transformer": 100
+        * (noise["transformer, split, observed step"]["at_the_default_period"] - 1),
+        r"up to ([\d.]+)% where": 100 * (noise["mlp_17k, default on one device"]["ratio"] - 1),
+        r"([\d.]+) s for 5 neurons": results["partial_information"]["headline"]["complexity_of_5_neurons"]["cpu_s"],
+    }
+    for pattern, value in measured.items():
+        (said,) = re.findall(pattern, README)
+        # Times of a shared machine differ by tens of per cent; a claim that is off by more is a stale one.
+        assert 1 / 1.7 < float(said) / value < 1.7, f"{pattern}: README says {said}, measured {value:.3g}"
