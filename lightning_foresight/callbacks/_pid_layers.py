@@ -56,12 +56,12 @@ class Recipe(NamedTuple):
         return values
 
     def attempt(self, layer: str, module: nn.Module, activation: Tensor, target: Tensor) -> None:
-        """Measure a few samples, so that what every measurement would fail on shows before training.
+        """Measure samples, so that what every measurement would fail on shows before training.
 
         Args:
             layer: Its name.
             module: The layer.
-            activation: ``(samples, neurons)`` of a few samples.
+            activation: ``(samples, neurons)``, of a few samples.
             target: Codes of all samples, of which all values are tried: the size of a table depends on them.
 
         Raises:
@@ -76,5 +76,5 @@ class Recipe(NamedTuple):
                 raise
             raise ValueError(
                 f"{self.owner}: layer {layer!r} cannot be measured ({type(error).__name__}: {error}). Found before "
-                "training, on a few samples; change what it names, or leave the layer out of layers=."
+                "training; change what it names, or leave the layer out of layers=."
             ) from error

@@ -203,12 +203,12 @@ class PIDCallback(ForesightCallback):
             self._modules = reached_layers(
                 self._modules, self.layers is not None, lambda: self.run_model(pl_module, batch), self.name, self.reduce
             )
-            first, outputs = self._run(pl_module, [batch])
-            check_rows(first, batch, self.name)
+            check_rows(self._run(pl_module, [batch])[0], batch, self.name)
             check_first_axis(lambda shorter: self._run(pl_module, [shorter])[0], batch, self.name)
-            few, outputs = self._run(pl_module, leading_batches(self._samples.batches, _FEW))
-        for layer, activation in few.items():
-            self._recipe.attempt(layer, self._module_of(layer), activation[:_FEW].float(), self._target(outputs))
+            try:
+                self._attempt(pl_module, leading_batches(self._samples.batches, _FEW), _FEW)
+            except (TypeError, ValueError):  # which more samples may help
+                self._attempt(pl_module, self._samples.batches, None)
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
         """Run the model on the samples, count the codes of every layer, and decompose."""
@@ -254,6 +254,11 @@ class PIDCallback(ForesightCallback):
             self._modules, batches, lambda batch: outputs.append(self.run_model(pl_module, batch)), self.reduce
         )
         return captured, outputs
+
+    def _attempt(self, pl_module: LightningModule, batches: list[Any], num_rows: int | None) -> None:
+        captured, outputs = self._run(pl_module, batches)
+        for layer, activation in captured.items():
+            self._recipe.attempt(layer, self._module_of(layer), activation[:num_rows].float(), self._target(outputs))
 
     def _target(self, outputs: list[Any]) -> Tensor:
         if self.target == "prediction":

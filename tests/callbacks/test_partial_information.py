@@ -8,8 +8,10 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_foresight import PIDCallback
+from lightning_foresight.callbacks import partial_information
 from lightning_foresight.callbacks._pid_saturation import SaturationWarning
 from lightning_foresight.ensemble import SeedEnsemble
 from lightning_foresight.functional import (
@@ -229,6 +231,22 @@ class Broken(JointTable):
 def test_what_every_measurement_would_fail_on_stops_the_run_before_it_starts(options, message):
     with pytest.raises((TypeError, ValueError), match=message):
         fit(PIDCallback(layers=OUTPUT, **options), max_epochs=1)
+
+
+def test_a_metric_that_needs_more_than_a_few_samples_is_not_refused():
+    class Hungry(Constants):
+        def compute(self):
+            if int(self.table().weights.sum()) < 48:
+                raise ValueError("too few samples")
+            return super().compute()
+
+    samples = tiny_data()[1].dataset.tensors
+    loader = DataLoader(TensorDataset(*(torch.cat([part, part]) for part in samples)), batch_size=24)
+    callback = PIDCallback(layers=OUTPUT, measure=Hungry(), quantizer=3, dataloader=loader, num_samples=96)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(partial_information, "_FEW", 24)
+        fit(callback, max_epochs=1)
+    assert f"pid/{OUTPUT}/Hungry" in callback.history.last()
 
 
 class BreaksLater(Constants):
