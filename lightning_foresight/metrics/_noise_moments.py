@@ -33,9 +33,9 @@ class NoiseMoments(ShowsArguments, Metric):
     def __init__(self, *, decay: float, level: float, shape: tuple[int, ...] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         owner = type(self).__name__
-        if not 0 < decay <= 1:
+        if not isinstance(decay, (int, float)) or not 0 < decay <= 1:
             fail(owner, "decay", decay, "expected a factor in (0, 1], such as 0.99.")
-        if not 0 < level < 1:
+        if not isinstance(level, (int, float)) or not 0 < level < 1:
             fail(owner, "level", level, "expected a probability between 0 and 1, such as 0.95.")
         self.decay = decay
         self.level = level

@@ -105,6 +105,13 @@ class AdamNoiseScale(NoiseMoments):
                 batch_size,
                 f"expected a positive number of examples, or one for each of the {len(gradients)} micro-batches.",
             )
+        lengths = {len(part) for part in gradients} | {len(preconditioner)}
+        if len(lengths) > 1:
+            raise ValueError(
+                f"AdamNoiseScale.update: got {[len(part) for part in gradients]} gradients in the micro-batches and a "
+                f"preconditioner of {len(preconditioner)}; expected one entry per parameter in each, None where there "
+                "is none."
+            )
         if all(scale is None for scale in preconditioner):
             return
         small = torch.stack([preconditioned_sq_norm(part, preconditioner) for part in gradients]).mean()

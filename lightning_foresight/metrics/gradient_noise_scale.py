@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -68,12 +69,25 @@ class GradientNoiseScale(NoiseMoments):
             sq_norm_big: Squared norm of the mean of those gradients, same shape.
             batch_small: Examples in a small batch (harmonic mean of the sizes), a number or shape (observations,).
             batch_big: ``batch_small`` times the number of small batches, likewise.
+
+        Raises:
+            ValueError: If a shape is wrong, or the batch sizes are numbers that are not positive or not
+                ``batch_small < batch_big``. Tensors are not looked into, which would wait for the device: an
+                observation with equal sizes is not finite.
         """
         small, big = self._observations("sq_norm_small", sq_norm_small), self._observations("sq_norm_big", sq_norm_big)
         b_small, b_big = self._sizes("batch_small", batch_small), self._sizes("batch_big", batch_big)
+        if not isinstance(batch_small, Tensor) and not isinstance(batch_big, Tensor) and not batch_small < batch_big:
+            raise ValueError(
+                f"GradientNoiseScale.update(batch_small={batch_small!r}, batch_big={batch_big!r}): expected batch_big "
+                "to be larger than batch_small. One batch size alone cannot separate noise from signal: pass the sizes "
+                "of a micro-batch and of all micro-batches of the step together."
+            )
         self._add(*noise_moments(small, big, b_small, b_big))
 
     def _observations(self, name: str, value: Tensor | float) -> Tensor:
+        if not isinstance(value, (int, float, Tensor)):
+            fail("GradientNoiseScale.update", name, value, "expected a tensor or a number.", TypeError)
         norms = self._on_device(value)
         axes = self.sums.ndim - 1
         wanted = "a number or shape (observations,)"
@@ -84,6 +98,6 @@ class GradientNoiseScale(NoiseMoments):
         return norms.reshape(-1, *norms.shape[-1:][:axes])
 
     def _sizes(self, name: str, value: Tensor | float) -> Tensor:
-        if isinstance(value, (int, float)) and not value > 0:
+        if not isinstance(value, Tensor) and not (isinstance(value, (int, float)) and 0 < value < math.inf):
             fail("GradientNoiseScale.update", name, value, "expected a positive number of examples.")
         return self._on_device(value).reshape(-1, *[1] * (self.sums.ndim - 1))

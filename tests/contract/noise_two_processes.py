@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -38,9 +39,12 @@ class Sharded(Distributed):
     def configure_model(self):
         if "twin" not in self.__dict__:
             self.__dict__["twin"] = copy.deepcopy(self.net)  # not a submodule
-            mesh = self.device_mesh["data_parallel"]
+            mesh = self.data_mesh()
             fully_shard(self.net[0], mesh=mesh)
             fully_shard(self.net, mesh=mesh)
+
+    def data_mesh(self):
+        return self.device_mesh["data_parallel"]
 
     def training_step(self, batch, batch_idx):
         weights = {name: p.full_tensor().detach().requires_grad_() for name, p in self.net.named_parameters()}
@@ -48,6 +52,13 @@ class Sharded(Distributed):
         gradients = torch.autograd.grad(twin_loss, list(weights.values()))
         self.micro_batches.append((torch.cat([g.double().flatten() for g in gradients]), len(batch[0])))
         return self.losses(batch).mean()
+
+
+class Hybrid(Sharded):
+    """Two axes of devices: copies of each other along the first, shards along the second."""
+
+    def data_mesh(self):
+        return init_device_mesh("cpu", (dist.get_world_size(), 1), mesh_dim_names=("copies", "shards"))
 
 
 def sharding():
@@ -61,6 +72,12 @@ RUNS = {  # the cells that take two processes: model class, strategy, settings, 
     "FSDP2": (Sharded, sharding, {}, (YES, NOT_ON_SHARDS, NOT_ON_SHARDS)),
     "FSDP2, accumulation": (
         Sharded,
+        sharding,
+        {"accumulate_grad_batches": 2},
+        (YES, NOT_ON_SHARDS, NOT_ON_SHARDS),
+    ),
+    "HSDP, accumulation": (
+        Hybrid,
         sharding,
         {"accumulate_grad_batches": 2},
         (YES, NOT_ON_SHARDS, NOT_ON_SHARDS),

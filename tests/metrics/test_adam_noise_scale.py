@@ -125,6 +125,11 @@ def test_micro_batches_that_say_nothing_are_refused(gradients, batch_size, text)
         AdamNoiseScale().update(gradients, batch_size, [torch.ones(2)])
 
 
+def test_a_preconditioner_of_other_parameters_is_refused():
+    with pytest.raises(ValueError, match=r"got \[2, 2\] gradients .* a preconditioner of 1; expected one entry per"):
+        AdamNoiseScale().update([[torch.ones(2), torch.ones(2)]] * 2, 8, [torch.ones(2)])
+
+
 def test_arguments_out_of_range_are_refused():
     with pytest.raises(ValueError, match=r"AdamNoiseScale\(decay=0\): expected a factor in \(0, 1\]"):
         AdamNoiseScale(decay=0)

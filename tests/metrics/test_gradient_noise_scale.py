@@ -102,6 +102,7 @@ def test_reset_pickle_and_clone_keep_or_clear_the_state():
     ("arguments", "text"),
     [
         ({"decay": 0}, r"GradientNoiseScale\(decay=0\): expected a factor in \(0, 1\]"),
+        ({"decay": "0.9"}, r"GradientNoiseScale\(decay='0.9'\): expected a factor in \(0, 1\]"),
         ({"level": 95}, r"GradientNoiseScale\(level=95\): expected a probability between 0 and 1"),
         ({"num_groups": 0}, r"GradientNoiseScale\(num_groups=0\): expected an integer of at least 1"),
     ],
@@ -119,6 +120,26 @@ def test_norms_of_a_wrong_shape_are_refused():
 def test_a_batch_of_no_examples_is_refused():
     with pytest.raises(ValueError, match=r"update\(batch_small=0\): expected a positive number of examples"):
         GradientNoiseScale().update(1.0, 1.0, 0, 16)
+
+
+@pytest.mark.parametrize("sizes", [(8, 8), (32, 8)])
+def test_a_big_batch_that_is_not_bigger_is_refused(sizes):
+    metric = GradientNoiseScale()
+    text = r"update\(batch_small={}, batch_big={}\): expected batch_big to be larger than batch_small".format(*sizes)
+    with pytest.raises(ValueError, match=text):
+        metric.update(3.0, 1.5, *sizes)
+    assert metric.compute().b_simple.num_samples == 0
+
+
+@pytest.mark.parametrize("size", [float("nan"), float("inf"), "8", [8, 8]])
+def test_batch_sizes_that_are_no_numbers_are_refused(size):
+    with pytest.raises(ValueError, match=r"update\(batch_big=.*\): expected a positive number of examples"):
+        GradientNoiseScale().update(3.0, 1.5, 8, size)
+
+
+def test_norms_that_are_no_numbers_are_refused():
+    with pytest.raises(TypeError, match=r"update\(sq_norm_small=\[3.0\]\): expected a tensor or a number"):
+        GradientNoiseScale().update([3.0], 1.5, 8, 32)
 
 
 def test_a_plain_loop_measures_what_per_example_gradients_say():

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.gradient_noise.fieller import fieller_interval
 from lightning_foresight.functional.gradient_noise.moments import (
@@ -80,10 +81,13 @@ def noise_scale_from_norms(
             f"noise_scale_from_norms(sq_norm_small): got shape {tuple(small.shape)}; expected a number or one value "
             "per observation of shape (observations,). For elementwise values use noise_moments."
         )
-    if not (b_big > b_small).all():
+    if not 0 < level < 1:
+        fail("noise_scale_from_norms", "level", level, "expected a probability between 0 and 1, such as 0.95.")
+    if not ((b_big > b_small) & (b_small > 0)).all():
         raise ValueError(
             f"noise_scale_from_norms(batch_small={batch_small!r}, batch_big={batch_big!r}): expected batch_big to be "
-            "larger than batch_small everywhere. One batch size alone cannot separate noise from signal."
+            "larger than batch_small, and that to be positive, everywhere. One batch size alone cannot separate noise from "
+            "signal."
         )
     dtype = torch.promote_types(torch.promote_types(small.dtype, big.dtype), torch.float32)
     wide = torch.float32 if small.device.type == "mps" else torch.float64
