@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from torch import nn
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from lightning_foresight.history import Row
@@ -58,7 +58,7 @@ class FailureReport:
         if not new:
             return
         keys = _listed(dict.fromkeys(row.key for row in new))
-        broken = [name for name, parameter in model.named_parameters() if not bool(parameter.isfinite().all())]
+        broken = [name for name, parameter in model.named_parameters() if not _is_finite(parameter)]
         reason = (
             f"the parameters {_listed(broken)} hold NaN or infinity: the run has diverged"
             if broken
@@ -73,6 +73,12 @@ class FailureReport:
         told = what in self._told
         self._told.add(what)
         return told
+
+
+def _is_finite(parameter: Tensor) -> bool:
+    # Of a sharded parameter the part that is here: asking for all of it would wait for the other ranks.
+    part = parameter.to_local() if hasattr(parameter, "to_local") else parameter
+    return bool(part.isfinite().all())
 
 
 def _listed(names: Iterable[str]) -> str:

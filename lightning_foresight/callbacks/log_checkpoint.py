@@ -78,14 +78,14 @@ class LogCheckpoint(ShowsArguments, Callback):
         self._last_global_step = 0
         self._epoch, self._step = 0.0, -1
         self._precision = ""
-        self._is_set_up = False
+        self._stage: str | None = None
 
     @property
     def state_key(self) -> str:
         """Identifies this callback in a checkpoint."""
         key = f"LogCheckpoint[{self.dirpath}]"
         # As with measuring callbacks: `setup` says what to do about two equal keys.
-        return key if self._is_set_up else f"{key} {id(self)}"
+        return f"{key} {id(self)}" if self._stage is None else key
 
     def state_dict(self) -> dict[str, Any]:
         """Return the moment, the precision, and the random states of torch (all devices), numpy and Python."""
@@ -103,11 +103,12 @@ class LogCheckpoint(ShowsArguments, Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the random states until training goes on."""
-        self._restored = state_dict
+        if self._stage in (None, "fit"):  # validating an old checkpoint says nothing about the next run
+            self._restored = state_dict
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Move behind the callbacks that measure: a checkpoint holds what they measured at its step."""
-        self._is_set_up = True
+        self._stage = stage
         self._precision = str(trainer.precision)
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         others = [callback for callback in callbacks if callback is not self]

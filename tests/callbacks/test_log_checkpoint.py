@@ -162,6 +162,17 @@ def test_two_savers_into_one_folder_are_refused(tmp_path):
         fit(savers, max_epochs=1)
 
 
+def test_validating_a_checkpoint_leaves_the_random_states_alone(tmp_path):
+    saver = LogCheckpoint(tmp_path, epochs=(1,))
+    trainer = fit(saver, max_epochs=1)
+    trainer.validate(TinyModel(), tiny_data()[1], ckpt_path=str(saver.saved[-1]), verbose=False)
+    torch.manual_seed(5)
+    saver.on_fit_start(trainer, trainer.lightning_module)
+    drawn = torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(3))
+
+
 def test_random_states_are_taken_from_a_checkpoint_that_was_moved(tmp_path):
     saver = LogCheckpoint(tmp_path / "here", epochs=(1,))
     whole = fit(saver, max_epochs=2)
