@@ -54,11 +54,11 @@ class CostReport:
         finally:
             self._layers[name] = self._layers.get(name, 0.0) + perf_counter() - start
 
-    def report(self, moment: str) -> None:
+    def report(self, moment: str | None) -> None:
         """Tell of the measurements since the last report, if they were long or all of them are much of the run.
 
         Args:
-            moment: Step and epoch, in words.
+            moment: Step and epoch, in words; ``None`` before training, when there is nothing to be a share of.
         """
         number, layers = max(self._num_measurements, 1), self._layers
         seconds = self._seconds / number
@@ -71,8 +71,9 @@ class CostReport:
         self._told = True
         longest = max(layers, key=layers.__getitem__, default=None)
         layer = "" if longest is None else f", {layers[longest] / number:.1f} s of it layer {longest!r}"
+        spent = "" if moment is None else f"; until {moment} measuring was {share:.0%} of the training time"
         *some, last = (f"{argument}=" for argument in self.arguments)
         rank_zero_info(
-            f"{self.owner}: a measurement takes {seconds:.1f} s{layer}. Until {moment} measuring was {share:.0%} of "
-            f"the time since training began. To spend less, set {', '.join(some)} or {last}."
+            f"{self.owner}: a measurement takes {seconds:.1f} s{layer}{spent}. To spend less, set {', '.join(some)} or "
+            f"{last}."
         )

@@ -173,7 +173,7 @@ class RunEvents(Callback):
         if len(self.history.dropped) > dropped:
             self._failures.dropped(self.history.dropped[dropped:], trainer.lightning_module)
         if rows:
-            self._cost.report(moment(trainer, self.event))
+            self._cost.report(None if self.event == "start" else moment(trainer, self.event))
         return rows
 
     def _finish(self, trainer: Trainer) -> None:
