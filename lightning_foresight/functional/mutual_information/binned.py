@@ -6,6 +6,7 @@ import builtins
 import functools
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from lightning_foresight.functional.mutual_information._bins import binning, che
 from lightning_foresight.functional.mutual_information._cells import Cells, cell_numbers, count_cells, row_keys
 
 _OWNER = "binned"
+_Z = NormalDist().inv_cdf(0.975)
+# Samples to an occupied cell, on average, from which on 95% intervals covered 93 to 97% of eleven tables.
+_ENOUGH = 16
 
 
 def binned_information(
@@ -57,8 +61,11 @@ def binned_information(
 
     Returns:
         Estimates of I(X;T) and I(T;Y), scalars in float64. ``std_error`` is the delta method's, the standard deviation
-        of the samples' own terms of the plug-in value over :math:`\sqrt n`. ``saturation`` of both is the plug-in
-        :math:`H(\hat T) / \log n`.
+        of the samples' own terms of the plug-in value over :math:`\sqrt n`; ``lower`` and ``upper`` are the ends of a
+        95% interval that knows the first-order bias, within 0, :math:`\log n` and :math:`H(Y)`. With fewer than 16
+        samples to an occupied cell the bias is larger than that: then ``kind`` of the plug-in values is
+        ``"lower_bound"`` for :math:`H(\hat T)` and ``"upper_bound"`` for I(T;Y), of corrected ones ``"not_valid"``.
+        ``saturation`` of both is the plug-in :math:`H(\hat T) / \log n`.
 
     Raises:
         ValueError: If activations are not finite, samples are fewer than 2, labels are not integers or do not match, or
@@ -178,27 +185,72 @@ def _informations(
                 for each, num_cells in ((counts, t_cells), (label_counts, y_cells), (joint_counts, ty_cells))
             )
             i_ty = i_xt + h_y - h_ty
-        numbers = torch.stack((i_xt, i_ty, h_t, h_t_variance.sqrt_(), i_ty_variance.sqrt_()))
+        sizes, joint_sizes = [cells.counts.shape[0]], [cells.joint_counts.shape[0]]
+        if layers > 1:
+            found = torch.zeros(2, layers, dtype=torch.int64, device=device)
+            found[0].scatter_add_(0, of_cell, torch.ones_like(of_cell))
+            found[1].scatter_add_(0, of_joint, torch.ones_like(of_joint))
+            sizes, joint_sizes = found.tolist()
+        numbers = torch.stack((h_t_variance, i_ty_variance)).sqrt_() / math.sqrt(n)
+        ends = _intervals(torch.stack((i_xt, i_ty)), numbers, sizes, joint_sizes, label_counts, n, correction)
+        numbers = torch.cat((torch.stack((i_xt, i_ty, h_t)), numbers, *ends))
         numbers /= _scales(n, base, device)
         numbers[2].clamp_(0, 1)
     values = numbers.clone().flatten().unbind()
     num_samples = torch.full((), n, device=device)
     planes = []
     for layer, method in enumerate(methods):
-        i_xt, i_ty, saturation, i_xt_error, i_ty_error = values[layer::layers]
+        i_xt, i_ty, saturation, x_error, y_error, x_low, y_low, x_high, y_high = values[layer::layers]
+        kinds = _kinds(sizes[layer], joint_sizes[layer], n, correction)
         planes.append(
             (
-                Estimate(i_xt, i_xt_error, num_samples, saturation, method=method),
-                Estimate(i_ty, i_ty_error, num_samples, saturation, method=method),
+                Estimate(i_xt, x_error, num_samples, saturation, x_low, x_high, kinds[0], method),
+                Estimate(i_ty, y_error, num_samples, saturation, y_low, y_high, kinds[1], method),
             )
         )
     return planes
 
 
+def _kinds(cells: int, joint_cells: int, n: int, correction: str) -> tuple[str, str]:
+    """Say what H(T) and I(T;Y) claim: cells of few samples bias the plug-in values by more than their errors know."""
+    under, over = ("lower_bound", "upper_bound") if correction == "none" else ("not_valid", "not_valid")
+    return "estimate" if cells * _ENOUGH <= n else under, "estimate" if joint_cells * _ENOUGH <= n else over
+
+
+def _intervals(
+    values: Tensor,
+    errors: Tensor,
+    sizes: list[int],
+    joint_sizes: list[int],
+    label_counts: Tensor,
+    n: int,
+    correction: str,
+) -> tuple[Tensor, Tensor]:
+    """Lower and upper ends (2, layers) of 95% intervals in nats, within what is known.
+
+    Degrees of freedom k add a bias of k / 2n to plug-in values, and a spread of sqrt(k / 2) / n, all there is where T
+    and Y are independent.
+    """
+    labels = int(label_counts.count_nonzero())
+    of_both = [max(0, joint - size - labels + 1) for joint, size in zip(joint_sizes, sizes, strict=True)]
+    bias = torch.tensor([[size - 1 for size in sizes], of_both], dtype=torch.float64).to(values.device) / (2 * n)
+    half_width = errors.square().add_(bias, alpha=1 / n).sqrt_().mul_(_Z)
+    lower, upper = values - half_width, values + half_width
+    if correction == "none":
+        # Plug-in entropies read low, the information of the labels high.
+        upper[0] += bias[0]
+        lower[1] -= bias[1]
+        upper[0].clamp_(max=math.log(n))
+        shares = label_counts.double() / n
+        torch.minimum(upper[1], -torch.special.xlogy(shares, shares).sum(), out=upper[1])
+        lower.clamp_(min=0)
+    return lower, upper
+
+
 @functools.lru_cache(maxsize=4)
 def _scales(n: int, base: float, device: torch.device) -> Tensor:
-    """What turns nats into informations of the base, a share of the largest one, and spreads into standard errors."""
-    nats, root = math.log(base), math.sqrt(n)
+    """What turns nats into informations of the base, and the third into a share of the largest one."""
+    nats = math.log(base)
     with torch.inference_mode(False):
-        scales = torch.tensor([nats, nats, math.log(n), root * nats, root * nats], dtype=torch.float64, device=device)
+        scales = torch.tensor([nats, nats, math.log(n), *[nats] * 6], dtype=torch.float64, device=device)
         return scales.unsqueeze(1)

@@ -66,10 +66,11 @@ def test_several_layers_at_once_read_what_each_reads_alone(options: dict) -> Non
     assert list(together) == list(layers)
     for name, layer in layers.items():
         for shared, alone in zip(together[name], plane_information(layer, labels, **options), strict=True):
-            for field in ("value", "std_error", "saturation"):
+            for field in ("value", "std_error", "saturation", "lower", "upper"):
                 # The order of summation over cells is all that differs; a variance of 0 comes out as its rounding.
                 assert getattr(shared, field).item() == pytest.approx(getattr(alone, field).item(), abs=1e-9)
-            assert (shared.method, shared.num_samples) == (alone.method, alone.num_samples)
+            assert (shared.method, shared.kind) == (alone.method, alone.kind)
+            assert shared.num_samples == alone.num_samples
 
 
 def test_layers_that_do_not_fit_into_memory_together_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +86,48 @@ def test_layers_of_different_samples_are_refused() -> None:
     activations, labels = random_layer(0)
     with pytest.raises(ValueError, match=r"binned\(activations, labels\): got 299 and 300 samples"):
         plane_information({"first": activations, "second": activations[1:]}, labels, bins=5)
+
+
+def noisy_codes(seed: int, n: int, values: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A label of two values, kept by half of the codes; a quarter of a bit."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 2, (n,), generator=generator)
+    codes = torch.randint(0, values, (n,), generator=generator)
+    kept = torch.rand(n, generator=generator) < 0.5
+    return torch.where(kept, 2 * (codes // 2) + labels, codes).unsqueeze(1), labels
+
+
+@pytest.mark.parametrize("correction", ["none", "miller_madow", "chao_wang_jost"])
+@pytest.mark.parametrize("values", [2, 10])
+def test_interval_that_is_claimed_covers_the_information(values: int, correction: str) -> None:
+    # The code's last bit agrees with the label three times in four: 1 - h(1/4) bits.
+    truth = 1 + 0.25 * math.log2(0.25) + 0.75 * math.log2(0.75)
+    inside = 0
+    for seed in range(100):
+        estimate = label_information(*noisy_codes(seed, 400, values), correction=correction)
+        assert estimate.kind == "estimate"
+        low, high = estimate.interval()
+        inside += int(low <= truth <= high)
+    assert inside >= 88  # three standard deviations below 95
+
+
+def test_interval_holds_nothing_that_is_known_to_be_impossible() -> None:
+    labels = torch.arange(64) % 2
+    i_xt, i_ty = plane_information(torch.arange(64).unsqueeze(1), labels)
+    assert i_xt.interval()[1].item() == pytest.approx(6.0)
+    assert i_ty.interval()[1].item() == pytest.approx(1.0)
+    i_xt, i_ty = plane_information(torch.arange(64).unsqueeze(1) % 32 // 16, labels)
+    assert [e.interval()[0].item() >= 0 for e in (i_xt, i_ty)] == [True, True]
+    assert i_ty.interval()[0].item() == 0.0
+
+
+def test_cells_of_few_samples_make_bounds_of_the_values_and_corrected_ones_invalid() -> None:
+    codes, labels = noisy_codes(0, 400, 200)
+    assert [e.kind for e in plane_information(codes, labels)] == ["lower_bound", "upper_bound"]
+    assert [e.kind for e in plane_information(codes, labels, correction="nsb")] == ["not_valid", "not_valid"]
+    assert [e.kind for e in plane_information(codes % 4, labels)] == ["estimate", "estimate"]
+    # H(T) of 20 values has samples enough, the pair of 40 has not.
+    assert [e.kind for e in plane_information(codes % 20, labels)] == ["estimate", "upper_bound"]
 
 
 def test_memory_budget_does_not_change_the_cells(monkeypatch: pytest.MonkeyPatch) -> None:
