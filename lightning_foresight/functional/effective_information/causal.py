@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from lightning_foresight.functional._checks import check_int
+from lightning_foresight.functional._checks import check_bool, check_int
 from lightning_foresight.functional.effective_information.activations import monotone_rule
 from lightning_foresight.functional.effective_information.affine import Affine, as_affine
 from lightning_foresight.functional.effective_information.embedding import embedding_parts
@@ -52,6 +52,7 @@ def causal_measures(
     in_range: Range | None,
     max_pairs: int | None = None,
     vector: bool = False,
+    extrapolate: bool = False,
     generator: torch.Generator | None = None,
     **options: Any,
 ) -> CausalMeasures:
@@ -71,6 +72,8 @@ def causal_measures(
         max_pairs: Of a layer with more pairs measure a random choice of about so many: some inputs of some outputs, or
             all inputs of some outputs where answers have to be sampled. The sums then carry a standard error.
         vector: Measure the vector EI too, by sampling.
+        extrapolate: Where EI_parts is sampled, extrapolate it to infinitely many samples, see :func:`ei_parts`. Its
+            standard error then holds what a parabola in place of the line would change, too.
         generator: Draws that choice, and noise where something is sampled; by default one of our own.
         options: Further arguments of :func:`ei_parts`.
 
@@ -97,13 +100,14 @@ def causal_measures(
     owner = "causal_measures"
     if max_pairs is not None:
         check_int(owner, "max_pairs", max_pairs, 1)
+    check_bool(owner, "extrapolate", extrapolate)
     pose_options = {"out_range": None, "in_bins": 64, "out_bins": 64, "method": "auto", **options}
     problem = pose(owner, layer, activation, in_range=in_range, generator=generator, **pose_options)
     generator = make_generator(problem, generator)
     if problem.exact:
         totals = _exact_totals(problem, max_pairs, generator)
     else:
-        totals = _sampled_totals(problem, max_pairs, options, generator)
+        totals = _sampled_totals(problem, max_pairs, extrapolate, options, generator)
     parts, sensitive, degeneracy = totals
     if not vector:
         return CausalMeasures(parts, sensitive, degeneracy, None, None, None)
@@ -142,14 +146,14 @@ def _exact_totals(problem: Problem, max_pairs: int | None, generator: torch.Gene
 
 
 def _sampled_totals(
-    problem: Problem, max_pairs: int | None, options: dict[str, Any], generator: torch.Generator
+    problem: Problem, max_pairs: int | None, extrapolate: bool, options: dict[str, Any], generator: torch.Generator
 ) -> Iterator[Estimate]:
     """Yield the totals with both errors: of the choice of outputs, and of the samples or the spacing of inputs."""
     few, share = some_answers(problem, max_pairs, generator)
     # Any error is within such a tolerance: one round of samples, whose error is then measured by blocks.
     rtol = 1e30 if options.get("rtol") is None else options["rtol"]
     number = options.get("num_samples")
-    parts = sampled_parts("causal_measures", few, number, rtol, generator)
+    parts = sampled_parts("causal_measures", few, number, rtol, generator, extrapolate=extrapolate)
     sensitive = sampled_sensitivity("causal_measures", few, number, generator)
     errors = parts.total_std_error, sensitive.total_std_error
     both = (errors[0] ** 2 + errors[1] ** 2) ** 0.5

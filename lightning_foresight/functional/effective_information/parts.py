@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lightning_foresight.functional._checks import check_bool
 from lightning_foresight.functional.effective_information.embedding import embedding_parts
 from lightning_foresight.functional.effective_information.exact import exact_parts
 from lightning_foresight.functional.effective_information.problem import Layer, Range, pose
@@ -24,6 +25,7 @@ def ei_parts(
     method: str = "auto",
     num_samples: int | None = None,
     rtol: float | None = None,
+    extrapolate: bool = False,
     in_shape: tuple[int, ...] | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -58,6 +60,9 @@ def ei_parts(
         num_samples: Samples of noise, the first number of them if ``rtol`` is given; 32,768 by default.
         rtol: Double the samples until the standard error of the sum, by blocks, is at most this share of the sum, or
             the next doubling would pass 1,048,576 samples.
+        extrapolate: Where it is sampled, fit a line in one over the number of samples to the estimates from all, halves
+            and quarters of the samples, and take its value for infinitely many. This lowers what is left of the bias
+            and adds noise: it pays for strong connections with a few samples a cell, see the documentation.
         in_shape: Shape of one input, for layers other than Linear and convolutions.
         generator: Source of the noise; by default one of our own with a fixed seed.
 
@@ -81,6 +86,7 @@ def ei_parts(
         tensor([[0.9073],
                 [0.0566]])
     """
+    check_bool("ei_parts", "extrapolate", extrapolate)
     problem = pose(
         "ei_parts", layer, activation,
         in_range=in_range, out_range=out_range, in_bins=in_bins, out_bins=out_bins, method=method,
@@ -90,7 +96,8 @@ def ei_parts(
     if tokens is not None:
         return embedding_parts(tokens, problem.out_range, out_bins)
     if not problem.exact:
-        return sampled_parts("ei_parts", problem, num_samples, rtol, generator).bits.to(problem.bits_dtype)
+        found = sampled_parts("ei_parts", problem, num_samples, rtol, generator, extrapolate=extrapolate)
+        return found.bits.to(problem.bits_dtype)
     assert problem.affine is not None
     bits = exact_parts(problem.affine, problem.preimages(), problem.in_range, problem.in_bins)
     return bits.T.contiguous().to(problem.bits_dtype)

@@ -28,6 +28,8 @@ DEFAULT_SAMPLES = 2**15
 # Where rtol asks for more than this, what was reached is returned.
 MOST_SAMPLES = 2**20
 BLOCKS = 8
+# Shares of the samples that an extrapolation starts from: all, halves, quarters.
+FRACTIONS = (1, 2, 4)
 SENSITIVITY_POINTS, SENSITIVITY_NUMBERS = 2**12, 2**27
 # Noise and outputs that stay in the cache of a CPU are handled several times faster.
 CPU_CHUNK = 2**24
@@ -48,19 +50,39 @@ class SampledPairs(NamedTuple):
 
 
 def sampled_parts(
-    owner: str, problem: Problem, num_samples: int | None, rtol: float | None, generator: torch.Generator | None
+    owner: str,
+    problem: Problem,
+    num_samples: int | None,
+    rtol: float | None,
+    generator: torch.Generator | None,
+    *,
+    extrapolate: bool = False,
 ) -> SampledPairs:
     """Estimate EI_parts; with ``rtol``, double the samples until the sum's standard error is below that share of it."""
     generator = make_generator(problem, generator)
     samples = num_samples or DEFAULT_SAMPLES
+    levels = (1, *(FRACTIONS[1:] if extrapolate else ()), *(() if rtol is None and not extrapolate else (BLOCKS,)))
     while True:
-        whole, *blocks = _bits_by_level(owner, problem, samples, (1,) if rtol is None else (1, BLOCKS), generator)
-        bits = whole[:, :, 0]
-        std_error = block_std_error(blocks[0]) if blocks else torch.full_like(bits[0, 0], float("nan"))
+        by_level = _bits_by_level(owner, problem, samples, levels, generator)
+        bits = by_level[0][:, :, 0]
+        std_error = block_std_error(by_level[-1]) if len(levels) > 1 else torch.full_like(bits[0, 0], float("nan"))
+        if extrapolate:
+            bits, doubt = _extrapolated([part.mean(2) for part in by_level[: len(FRACTIONS)]])
+            std_error = (std_error**2 + doubt.sum() ** 2).sqrt()
         pairs = SampledPairs(bits, std_error, samples)
         if rtol is None or 2 * samples > MOST_SAMPLES or bool(std_error <= rtol * bits.sum().abs()):
             return pairs
         samples *= 2
+
+
+def _extrapolated(bits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the end of a line in 1/N through bits at all, halves and quarters of the samples, and a parabola's less it.
+
+    The line is that of least squares through 1/N = 1, 2, 4; the parabola goes through all three (Richardson).
+    """
+    whole, half, quarter = bits
+    line = whole + half / 2 - quarter / 2
+    return line, (8 * whole - 6 * half + quarter) / 3 - line
 
 
 def block_std_error(bits: Tensor) -> Tensor:

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_foresight.functional import ei_parts, sensitivity
+from lightning_foresight.functional import causal_measures, ei_parts, sensitivity
 from lightning_foresight.functional.effective_information.pair_counts import count_pairs
 from lightning_foresight.functional.effective_information.problem import pose
-from lightning_foresight.functional.effective_information.sampled import sampled_parts
+from lightning_foresight.functional.effective_information.sampled import _extrapolated, sampled_parts
 
 
 def seeded(seed=0):
@@ -139,6 +139,35 @@ def test_same_generator_gives_the_same_result():
     first, again, other = (ei_parts(layer, generator=seeded(seed), **options) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_extrapolation_is_the_end_of_the_line_through_all_halves_and_quarters():
+    bias = torch.tensor([[0.3, -2.0]])
+    line, doubt = _extrapolated([5 + bias * share for share in (1, 2, 4)])
+    assert torch.allclose(line, torch.full_like(bias, 5.0))
+    assert doubt.abs().max() < 1e-5
+    assert _extrapolated([5 + bias * share**2 for share in (1, 2, 4)])[1].abs().min() > 0.1
+
+
+@pytest.mark.parametrize(("shape", "bins"), [((5, 5), 32), ((4, 3), 16)])
+def test_extrapolated_sums_lie_within_their_error_of_the_exact_one(shape, bins):
+    layer = layer_of(*shape)
+    options = {"in_range": (-1, 1), "in_bins": bins, "out_bins": bins}
+    truth = float(ei_parts(layer, nn.Tanh(), **options).sum())
+    found = causal_measures(
+        layer, nn.Tanh(), method="sampled", num_samples=20_000, extrapolate=True, generator=seeded(), **options
+    ).parts
+    assert abs(float(found.value) - truth) < 4 * float(found.std_error)
+    assert 0 < float(found.std_error) < 0.05 * truth
+    tensor = ei_parts(
+        layer, nn.Tanh(), method="sampled", num_samples=20_000, extrapolate=True, generator=seeded(), **options
+    )
+    assert float(tensor.sum()) == pytest.approx(float(found.value), abs=0.05 * truth)
+
+
+def test_extrapolate_must_be_a_yes_or_a_no():
+    with pytest.raises(TypeError, match=r"ei_parts\(extrapolate='yes'\): expected True or False"):
+        ei_parts(layer_of(2, 2), in_range=(0, 1), extrapolate="yes")
 
 
 def test_rtol_adds_samples_until_the_standard_error_is_small():
