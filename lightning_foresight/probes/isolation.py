@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -12,18 +12,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from lightning_foresight.functional._random import devices_in_use, forked_random_state
+
 
 @contextmanager
-def preserved_random_state(seed: int | None = None) -> Iterator[None]:
-    """Restore the global random states of torch (all devices), numpy and Python on leaving.
+def preserved_random_state(seed: int | None = None, devices: Iterable[torch.device] = ()) -> Iterator[None]:
+    """Restore the global random states of torch, numpy and Python on leaving.
 
     Args:
         seed: Seeds torch's generators inside, so that what is drawn there is the same at every measurement.
+        devices: Devices that are used besides the CPU and the accelerator that this process works on.
     """
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
-    with torch.random.fork_rng():
-        if seed is not None:
-            torch.manual_seed(seed)
+    with forked_random_state({*devices_in_use(), *devices}, seed):
         try:
             yield
         finally:
@@ -48,7 +49,7 @@ def undisturbed(model: nn.Module, *, seed: int | None = 0, grad: bool = False) -
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
     with ExitStack() as stack:
-        stack.enter_context(preserved_random_state(seed))
+        stack.enter_context(preserved_random_state(seed, {parameter.device for parameter in model.parameters()}))
         stack.enter_context(_preserved_generators(model))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.set_grad_enabled(grad))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional._memory import chunk_length
+from lightning_foresight.functional._random import forked_random_state
 from lightning_foresight.functional._trace import first_tensor
 from lightning_foresight.functional.effective_information.binning import bins_or_outside, clamped_bins
 from lightning_foresight.functional.effective_information.problem import Problem
@@ -24,11 +25,8 @@ def make_generator(problem: Problem, generator: torch.Generator | None) -> torch
 @contextmanager
 def own_random_state(generator: torch.Generator) -> Iterator[None]:
     """Let the layer's own randomness (dropout in training mode) follow the generator, not the global state."""
-    devices = [generator.device] if generator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        # On machines that could have a GPU, the seed of all devices costs a stack trace: milliseconds.
-        torch.manual_seed(seed) if generator.device.type != "cpu" else torch.default_generator.manual_seed(seed)
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    with forked_random_state([generator.device], seed):
         yield
 
 
