@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock  # comes with torch
 
 from lightning_foresight.callbacks._base import ForesightCallback
+from lightning_foresight.callbacks._checkpoints import epochs_of, load_checkpoint, precision_of, take_weights
 from lightning_foresight.callbacks._stand_in import PRECISIONS, StandIn, is_written
 from lightning_foresight.functional._checks import check_choice, fail
 from lightning_foresight.history import History, Row
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
 
 COLUMNS = ("checkpoint", *Row._fields)
-_PRECISION_OF: dict[torch.dtype | None, str] = {
-    torch.float64: "64-true",
-    torch.float16: "16-true",
-    torch.bfloat16: "bf16-true",
-}
 
 
 def measure_checkpoints(
@@ -63,9 +59,11 @@ def measure_checkpoints(
         The checkpoints that were measured now.
 
     Raises:
-        TypeError: If a callback is none of this package.
-        ValueError: If a callback cannot measure a model at rest, two have the same prefix, or the precision is none of
-            ``"32-true"``, ``"64-true"``, ``"16-true"``, ``"bf16-true"``, ``"16-mixed"`` and ``"bf16-mixed"``.
+        FileNotFoundError: If a checkpoint is not there.
+        TypeError: If a callback is none of this package, or the model is no module.
+        ValueError: If a checkpoint is none of a Trainer or does not fit the model, a callback cannot measure a model at
+            rest, two have the same prefix, or the precision is none of ``"32-true"``, ``"64-true"``, ``"16-true"``,
+            ``"bf16-true"``, ``"16-mixed"`` and ``"bf16-mixed"``.
 
     Example:
         >>> from lightning_foresight import EICallback
@@ -73,8 +71,9 @@ def measure_checkpoints(
         >>> measure_checkpoints(model, paths, EICallback(), train_dataloader=loader, output="ei.csv")  # doctest: +SKIP
     """
     ours = list(callbacks) if isinstance(callbacks, Sequence) else [callbacks]
-    _check(ours)
+    paths = [Path(one) for one in ([checkpoints] if isinstance(checkpoints, (str, Path)) else checkpoints)]
     output = Path(output)
+    _check(model, paths, ours, output)
     if precision is not None:
         check_choice("measure_checkpoints", "precision", precision, PRECISIONS)
     if datamodule is not None:
@@ -90,20 +89,17 @@ def measure_checkpoints(
     trainer: Any = None
     measured = []
     prepared: set[str] = set()
-    for path in map(Path, [checkpoints] if isinstance(checkpoints, (str, Path)) else checkpoints):
+    for path in paths:
         present = _present(output)
         missing = [callback for callback in ours if (path.resolve(), callback.prefix) not in present]
         if not missing:
             continue
-        checkpoint = torch.load(path, map_location=device, weights_only=True)
-        weights = _dtype(checkpoint["state_dict"])
-        wanted = precision or _noted(checkpoint).get("precision") or _PRECISION_OF.get(weights, "32-true")
+        checkpoint = load_checkpoint(path, device)
+        wanted = precision or precision_of(checkpoint)
         if trainer is None or trainer.precision != wanted:
             trainer = StandIn(model, train_dataloader, val_dataloader, datamodule, wanted)
             prepared.clear()
-        if weights is not None:  # which would be cast to those of the model without a word
-            model.to(weights)
-        model.load_state_dict(checkpoint["state_dict"])
+        take_weights(model, checkpoint["state_dict"], path)
         trainer.global_step, trainer.current_epoch = checkpoint["global_step"], checkpoint["epoch"]
         rows: list[Row] = []
         for callback in missing:
@@ -153,7 +149,19 @@ def read_measurements(output: str | Path) -> History:
     return history
 
 
-def _check(callbacks: list[ForesightCallback]) -> None:
+def _check(model: Any, paths: list[Path], callbacks: list[ForesightCallback], output: Path) -> None:
+    """Find mistakes before anything is measured, which may take hours."""
+    if not isinstance(model, torch.nn.Module):
+        fail("measure_checkpoints", "model", model, "expected a model, made as for the run; its weights are replaced.")
+    if output.is_dir():
+        fail("measure_checkpoints", "output", str(output), "it is a folder; expected the path of a CSV file.")
+    for path in paths:
+        if path.is_dir():
+            expected = "it is a folder; expected files, such as sorted(Path(folder).glob('*.ckpt'))."
+            fail("measure_checkpoints", "checkpoints", str(path), expected)
+        if not path.exists():
+            expected = "there is no such file; globs are for sorted(Path(folder).glob('*.ckpt'))."
+            fail("measure_checkpoints", "checkpoints", str(path), expected, FileNotFoundError)
     for callback in callbacks:
         if not isinstance(callback, ForesightCallback):
             fail("measure_checkpoints", "callbacks", callback, "expected callbacks of this package.", TypeError)
@@ -172,39 +180,11 @@ def _rows(callback: ForesightCallback, trainer: Any, model: Any, checkpoint: dic
     try:
         for key, value in callback.measure(trainer, model).items():
             keys = [callback.key(key)] if isinstance(key, str) else [callback.key(one) for one in key]
-            history.add(step=step, epoch=_epochs(checkpoint), key=keys, value=value)
+            history.add(step=step, epoch=epochs_of(checkpoint), key=keys, value=value)
     except Exception as error:
         warnings.warn(f"{callback.name}: {type(error).__name__}: {error}. {path.name} is left out.", stacklevel=3)
         return []
     return history.rows
-
-
-def _epochs(checkpoint: dict[str, Any]) -> float:
-    """Return the completed epochs: LogCheckpoint notes them, other checkpoints tell what they come to."""
-    noted = _noted(checkpoint)
-    # The moment may be that of an earlier checkpoint than this one of another callback.
-    if noted and noted["step"] == checkpoint["global_step"]:
-        return float(noted["epoch"])
-    epoch = checkpoint["epoch"]
-    progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress", {})
-    if not progress or progress["is_last_batch"]:
-        return float(epoch + bool(progress))
-    done = progress["current"]["processed"]
-    before = progress["total"]["processed"] - done
-    # Epochs have the length of those before, if there were any.
-    return epoch + min(done / before * epoch, 1.0) if before else float(epoch)
-
-
-def _noted(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return what a LogCheckpoint of the run has noted."""
-    states = checkpoint.get("callbacks", {}).items()
-    return next((state for key, state in states if key.startswith("LogCheckpoint[")), {})
-
-
-def _dtype(state: dict[str, Any]) -> torch.dtype | None:
-    """Return the one type of all weights, if there is one."""
-    types = {value.dtype for value in state.values() if isinstance(value, torch.Tensor) and value.is_floating_point()}
-    return types.pop() if len(types) == 1 else None
 
 
 def _present(output: Path) -> set[tuple[Path, str]]:

@@ -222,3 +222,27 @@ def test_checkpoints_of_lightning_within_an_epoch_tell_its_fraction(tmp_path):
     _measure(paths, _callbacks()[0], tmp_path / "later.csv")
     epochs = [row.epoch for row in read_measurements(tmp_path / "later.csv")["ei/network"]]
     assert epochs == pytest.approx([8 / 6, 2])
+
+
+def test_mistakes_are_named_before_anything_is_measured(tmp_path):
+    paths, _ = _run(tmp_path)
+    folder, plain = paths[0].parent, tmp_path / "plain.ckpt"
+    torch.save(TinyModel().state_dict(), plain)
+    output = tmp_path / "x.csv"
+    for checkpoints, error, message in (
+        (folder, ValueError, r"it is a folder; expected files, such as sorted"),
+        (f"{folder}/*.ckpt", FileNotFoundError, r"checkpoints='.*\*\.ckpt'\): there is no such file; globs are for"),
+        ([*paths, tmp_path / "none.ckpt"], FileNotFoundError, r"none\.ckpt'\): there is no such file"),
+        (plain, ValueError, r"plain\.ckpt'\): it has no state_dict, global_step, epoch; expected a checkpoint that a"),
+    ):
+        with pytest.raises(error, match=message):
+            _measure(checkpoints, _callbacks()[0], output)
+    with pytest.raises(ValueError, match=r"the weights of .* are those of another model .*size mismatch.*arguments of"):
+        measure_checkpoints(TinyModel(features=7), paths, _callbacks()[0], output=output)
+    with pytest.raises(ValueError, match=r"measure_checkpoints\(model=.*TinyModel.*\): expected a model, made as for"):
+        measure_checkpoints(TinyModel, paths, _callbacks()[0], output=output)
+    with pytest.raises(ValueError, match=r"measure_checkpoints\(output='.*'\): it is a folder; expected the path"):
+        _measure(paths, _callbacks()[0], tmp_path)
+    with pytest.raises(ValueError, match=r"EICallback\(dataloader='train'\): there is no such loader; pass one to"):
+        measure_checkpoints(TinyModel(), paths, _callbacks()[0], output=output)
+    assert not output.exists()

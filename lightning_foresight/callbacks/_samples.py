@@ -123,7 +123,11 @@ def _loader(trainer: Trainer, which: str, owner: str) -> Any:
         if loader is not None:
             return loader
         rank_zero_info(f"{owner}: there is no validation loader; the samples come from the training data.")
-    return _first(trainer.train_dataloader)
+    loader = _first(trainer.train_dataloader)
+    if loader is None:
+        expected = "there is no such loader; pass one to measure_checkpoints (train_dataloader=, val_dataloader=, "
+        fail(owner, "dataloader", which, f"{expected}datamodule=), or to the callback (dataloader=).")
+    return loader
 
 
 def _first(loaders: Any) -> Any:
