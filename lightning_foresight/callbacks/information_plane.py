@@ -286,7 +286,7 @@ class InfoPlaneCallback(ForesightCallback):
                 measured[f"I_TY{suffix}_null"] = shuffled.value
         if isinstance(self.estimator, DependenceMetric):
             assert inputs is not None
-            return measured | {"I_XT": _as_estimate(self.estimator.dependence(inputs, activation))}
+            return measured | {"I_XT": _as_estimate(self.estimator.dependence(inputs, activation), len(inputs))}
         if about_input is None:
             options = self._options(f"{layer}/I_XT")
             about_input = input_information(activation, inputs=inputs, estimator=self.estimator, **options)
@@ -295,7 +295,7 @@ class InfoPlaneCallback(ForesightCallback):
     def _about_label(self, question: str, activation: Tensor, labels: Tensor) -> Estimate:
         if isinstance(self.estimator, DependenceMetric):
             labels = as_second_argument(self.estimator, labels, like=activation)
-            return _as_estimate(self.estimator.dependence(activation, labels))
+            return _as_estimate(self.estimator.dependence(activation, labels), len(activation))
         return label_information(activation, labels, estimator=self.estimator, **self._options(question))
 
     def _estimate_chain(
@@ -304,7 +304,9 @@ class InfoPlaneCallback(ForesightCallback):
         between: dict[str, Estimate | Tensor] = {}
         for (layer, activation), (_, following) in pairwise(activations.items()):
             if isinstance(self.estimator, DependenceMetric):
-                between[f"{layer}/I_TT"] = _as_estimate(self.estimator.dependence(activation, following))
+                between[f"{layer}/I_TT"] = _as_estimate(
+                    self.estimator.dependence(activation, following), len(activation)
+                )
             else:
                 options = self._options(f"{layer}/I_TT")
                 between[f"{layer}/I_TT"] = layer_pair_information(
@@ -329,5 +331,7 @@ class InfoPlaneCallback(ForesightCallback):
         return f"{self.estimator} ({options})" if options else self.estimator
 
 
-def _as_estimate(value: Estimate | Tensor) -> Estimate:
-    return value if isinstance(value, Estimate) else make_estimate(value, std_error=float("nan"))
+def _as_estimate(value: Estimate | Tensor, num_samples: int) -> Estimate:
+    if isinstance(value, Estimate):
+        return value
+    return make_estimate(value, std_error=float("nan"), num_samples=num_samples)

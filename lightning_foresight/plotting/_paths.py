@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -33,13 +34,14 @@ def draw_paths(axes: Axes, paths: Mapping[str, Path]) -> list[Line2D]:
     for index, (name, path) in enumerate(paths.items()):
         color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
         axes.plot(path.x, path.y, color=color, linewidth=1, alpha=0.5, zorder=1)
-        if path.x_interval or path.y_interval:
+        across, up = _half_widths(path.x, path.x_interval), _half_widths(path.y, path.y_interval)
+        if across or up:
             # Only where the path ends: intervals all along it would hide it.
             axes.errorbar(
                 path.x[-1:],
                 path.y[-1:],
-                xerr=_half_widths(path.x, path.x_interval),
-                yerr=_half_widths(path.y, path.y_interval),
+                xerr=across,
+                yerr=up,
                 fmt="none",
                 ecolor=color,
                 alpha=0.6,
@@ -72,7 +74,7 @@ def draw_paths(axes: Axes, paths: Mapping[str, Path]) -> list[Line2D]:
 def _half_widths(
     centre: Sequence[float], interval: tuple[Sequence[float], Sequence[float]] | None
 ) -> tuple[list[float], list[float]] | None:
-    if interval is None:
+    if interval is None or math.isnan(interval[0][-1] + interval[1][-1]):
         return None
     below = max(0.0, centre[-1] - interval[0][-1])
     above = max(0.0, interval[1][-1] - centre[-1])

@@ -272,7 +272,12 @@ def test_a_metric_of_ones_own_compares_inputs_activations_and_labels():
     assert last["info_plane/net.5/I_XT"].value == 605  # 6 inputs, 5 units
     assert last["info_plane/net.5/I_TY"].value == 503  # 5 units, one-hot rows of 3 classes
     assert "info_plane/net.5/saturation" not in last
+    # Its error is not known: no ends, no band, but it says of how many samples it is.
+    row = last["info_plane/net.5/I_TY"]
+    assert [math.isnan(row.lower), math.isnan(row.upper), row.has_interval] == [True, True, False]
+    assert row.num_samples == NUM_SAMPLES
     axes = callback.plot().axes[0]
+    assert not axes.containers
     assert axes.get_title() == "Information plane, _Shapes"
     # It has no unit, and log2 n and H(Y) are no limits of it.
     assert axes.get_xlabel() == "dependence of layer T on the inputs X"

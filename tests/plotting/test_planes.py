@@ -49,6 +49,13 @@ def test_an_interval_beyond_what_samples_can_express_does_not_push_the_paths_asi
     assert 6 < right < 6.5
 
 
+def test_an_error_that_is_not_known_draws_no_band():
+    unknown = ([float("nan")] * 2, [float("nan")] * 2)
+    path = Path([0, 1], [1.0, 2.0], [0.1, 0.2], unknown, unknown)
+    assert not information_plane({"fc1": path}).axes[0].containers
+    assert information_plane({"fc1": path._replace(x_interval=([0.5, 1.5], [1.5, 2.5]))}).axes[0].containers
+
+
 def test_an_interval_that_runs_out_of_the_plane_ends_in_an_arrow():
     wide = Path([0, 1], [4.0, 5.0], [0.2, 0.9], ([4.0, 5.0], [80.0, 90.0]), None)
     narrow = wide._replace(x_interval=([3.9, 4.9], [4.1, 5.1]))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_foresight.functional._checks import check_base, check_int, fail
+from lightning_foresight.functional.entropy import entropy
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows, root_mean_square
 from lightning_foresight.functional.mutual_information._distances import row_blocks
@@ -59,7 +60,7 @@ def noisy_information(
 
     Returns:
         Estimates of I(X;T+N) and I(T+N;Y), scalars in float64. ``std_error`` is that of the draws and the samples'
-        terms; ``saturation`` is I(X;T+N) over :math:`\log n`.
+        terms; ``saturation`` is I(X;T+N) over :math:`\log n`. The ends of I(T+N;Y) are kept within 0 and H(Y).
 
     Raises:
         ValueError: If activations are not finite, labels are not integers or do not match, or an option is out of
@@ -131,4 +132,8 @@ def noisy_information(
             method=method,
         )
 
-    return estimate(terms_x, terms_x.mean(), terms_out.mean()), estimate(terms_y, None, None)
+    about_label = estimate(terms_y, None, None)
+    low, high = about_label.interval()
+    h_y = entropy(one_hot.double().mean(0), base=base)
+    about_label = about_label._replace(lower=low.clamp(min=0), upper=torch.minimum(high, h_y))
+    return estimate(terms_x, terms_x.mean(), terms_out.mean()), about_label

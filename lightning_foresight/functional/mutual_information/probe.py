@@ -128,7 +128,9 @@ def probe_label(
     value = torch.minimum(information.mean(), h_y)
     method = f"probe ({f'{hidden} hidden units' if hidden else 'linear'}, {num_folds} folds)"
     error = information.std() / math.sqrt(n)
-    return make_estimate(value, std_error=error, num_samples=n, kind="lower_bound", method=method)
+    estimate = make_estimate(value, std_error=error, num_samples=n, kind="lower_bound", method=method)
+    low, high = estimate.interval()
+    return estimate._replace(lower=low, upper=torch.minimum(high, h_y))
 
 
 def _train(

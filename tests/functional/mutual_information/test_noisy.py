@@ -92,3 +92,12 @@ def test_a_diverging_layer_is_measured_as_long_as_it_is_finite() -> None:
     )
     for one, other in zip(small, large, strict=True):
         assert one.value.item() == pytest.approx(other.value.item(), abs=1e-4)
+
+
+def test_interval_of_labels_stays_within_what_is_known() -> None:
+    labels = torch.arange(30) % 3
+    told = label_information(labels.float().unsqueeze(1), labels, estimator="noisy", noise_std=0.3)
+    untold = label_information((torch.arange(30) // 3).float().unsqueeze(1), labels, estimator="noisy", noise_std=0.3)
+    for estimate in (told, untold):
+        low, high = estimate.interval()
+        assert 0 <= low.item() <= high.item() <= math.log2(3) + 1e-6
