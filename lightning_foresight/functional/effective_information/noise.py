@@ -39,15 +39,16 @@ def uniform(problem: Problem, generator: torch.Generator, *shape: int) -> Tensor
 
 def noise_in_bins(problem: Problem, generator: torch.Generator, *shape: int) -> Tensor:
     """Draw inputs uniformly, in units of their bins: from 0 to less than ``in_bins``."""
+    bins = problem.in_bins
     if generator.device.type != "cpu" or problem.dtype == torch.float64:
         dtype = torch.float64 if problem.dtype == torch.float64 else torch.float32
-        noise = torch.rand(*shape, generator=generator, device=generator.device, dtype=dtype)
+        noise = torch.rand(*shape, generator=generator, device=generator.device, dtype=dtype).mul_(bins)
     else:
         # A CPU makes 64 random bits in the time of one 24-bit number: enough for two.
         number = math.prod(shape)
         raw = torch.empty(-(-number // 2), dtype=torch.int64).random_(-(2**63), None, generator=generator)
-        noise = raw.view(torch.int32)[:number].view(shape).float().mul_(2.0**-32).add_(0.5)
-    return noise.mul_(problem.in_bins).clamp_max_(problem.in_bins * (1 - torch.finfo(noise.dtype).eps))
+        noise = raw.view(torch.int32)[:number].view(shape).float().mul_(bins * 2.0**-32).add_(bins / 2)
+    return noise.clamp_max_(bins * (1 - torch.finfo(noise.dtype).eps))
 
 
 def respond(owner: str, problem: Problem, inputs: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def sampled_parts(
 
 
 def _extrapolated(bits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the end of a line in 1/N through bits at all, halves and quarters of the samples, and a parabola's less it.
+    """Return the end of a line in 1/N through bits at all, half and a quarter of the samples, and a parabola's less it.
 
     The line is that of least squares through 1/N = 1, 2, 4; the parabola goes through all three (Richardson).
     """
