@@ -16,7 +16,6 @@ import lightning_foresight.functional as F
 from tests.contract import elsewhere
 from tests.contract.cases import CALLBACKS, assert_same_run, fit
 
-
 MISTAKE = "a tensor made on the wrong device"
 
 
