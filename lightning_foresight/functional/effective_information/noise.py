@@ -59,6 +59,8 @@ def respond(owner: str, problem: Problem, inputs: Tensor) -> Tensor:
     step = chunk_length(len(inputs), 16 * inputs.element_size() * inputs.shape[1])
     parts = [_respond(owner, problem, part) for part in inputs.split(step)]
     outputs = parts[0] if len(parts) == 1 else torch.cat(parts)
+    if not outputs.numel():
+        fail(owner, "layer", _name(problem), f"expected outputs, got none for inputs of shape {tuple(inputs.shape)}.")
     if not torch.isfinite(torch.stack(torch.aminmax(outputs.T))).all():
         raise ValueError(
             f"{owner}(layer={_name(problem)}): the layer gives NaN or infinite outputs for inputs in "

@@ -132,3 +132,8 @@ def test_a_callable_may_give_one_number_a_row():
     flat, column = (ei_parts(lambda x, keep=keep: x.sum(1, keepdim=keep), **options) for keep in (False, True))
     assert flat.shape == (3, 1)
     assert torch.equal(flat, column)
+
+
+def test_layers_without_outputs_are_refused():
+    with pytest.raises(ValueError, match=r"<lambda>'\): expected outputs, got none"):
+        ei_parts(lambda x: x[:, :0], in_range=(0, 1), in_shape=(3,), num_samples=100)
