@@ -83,6 +83,17 @@ class Clock(pl.Callback):
         self.seconds = time.process_time() - self.begun
 
 
+class Empty(pl.Callback):
+    """Overrides nothing: what Lightning charges for having one more callback."""
+
+
+def idle_callback() -> pl.Callback:
+    """Return a callback whose hooks are those of ours, and do nothing."""
+    ours = {name for kind in GradientNoiseScaleCallback.__mro__ for name in vars(kind) if name.startswith("on_")}
+    hooks = {name: lambda self, *args: None for name in ours if hasattr(pl.Callback, name)}
+    return type("Idle", (pl.Callback,), hooks)()
+
+
 class Case(NamedTuple):
     """A run with and without the callback."""
 
@@ -93,6 +104,7 @@ class Case(NamedTuple):
     repeats: int
     period: int  # of the steps that are observed by default; the runs themselves observe as ``arguments`` say
     target: float | None
+    idle: bool = False  # whether to time callbacks that do nothing, too
 
 
 NETWORKS_OF_COST = {
@@ -107,14 +119,14 @@ COST_CASES = {
     "mlp_17k, micro_batches, every step": Case("mlp_17k", 4, EVERY_STEP, 120, 9, 1, None),
     "transformer, split, observed step": Case("transformer", 1, EVERY_STEP, 12, 5, 34, None),
     "mlp_17k, split, observed step": Case("mlp_17k", 1, EVERY_STEP, 200, 5, 34, None),
-    "mlp_17k, default on one device": Case("mlp_17k", 1, {}, 700, 7, 34, 1.02),
+    "mlp_17k, default on one device": Case("mlp_17k", 1, {}, 700, 9, 34, 1.02, idle=True),
     "transformer of linear layers, per_example, observed step": Case(
         "transformer of linear layers", 1, EVERY_STEP | {"method": "per_example"}, 12, 5, 34, 1.20
     ),
 }
 
 
-def run_seconds(case: Case, *, observed: bool) -> float:
+def run_seconds(case: Case, kind: str) -> float:
     torch.manual_seed(0)
     network, batch, size = NETWORKS_OF_COST[case.network]
     count = case.steps * case.micro_batches
@@ -124,7 +136,8 @@ def run_seconds(case: Case, *, observed: bool) -> float:
         TensorDataset(inputs.repeat(repeats, 1), targets.repeat(repeats, *[1] * (targets.ndim - 1))), size
     )
     clock, callback = Clock(skip=2), GradientNoiseScaleCallback(log_figures=False, **case.arguments)
-    fit(Module(network()), data, case.steps, [clock, callback] if observed else [clock], case.micro_batches)
+    further = {"plain": [], "empty": [Empty()], "idle": [idle_callback()], "observed": [callback]}[kind]
+    fit(Module(network()), data, case.steps, [clock, *further], case.micro_batches)
     assert callback.num_failures == 0
     return clock.seconds
 
@@ -133,13 +146,15 @@ def cost() -> dict:
     """CPU time of a run over that of the same run without the callback, one after the other, median over pairs."""
     table = {}
     for name, case in COST_CASES.items():
-        ratios, plain = [], []
-        run_seconds(case, observed=True)  # warms up
+        kinds = ["plain", "observed", *(["empty", "idle"] if case.idle else [])]
+        seconds: dict = {kind: [] for kind in kinds}
+        run_seconds(case, "observed")  # warms up
         for repeat in range(case.repeats):
-            order = (False, True) if repeat % 2 else (True, False)
-            seconds = {observed: run_seconds(case, observed=observed) for observed in order}
-            ratios.append(seconds[True] / seconds[False])
-            plain.append(seconds[False] / (case.steps - 2))
+            for position in range(len(kinds)):  # each goes first as often as the others
+                kind = kinds[(position + repeat) % len(kinds)]
+                seconds[kind].append(run_seconds(case, kind))
+        plain = np.array(seconds["plain"])
+        ratios = np.array(seconds["observed"]) / plain
         ratio = float(np.median(ratios))
         every_step = case.arguments.get("every_n_steps") == 1
         table[name] = {
@@ -148,8 +163,10 @@ def cost() -> dict:
             "at_the_default_period": 1 + (ratio - 1) / case.period if every_step else ratio,
             "period": case.period,
             "target": case.target,
-            "step_ms": 1e3 * float(np.median(plain)),
+            "step_ms": 1e3 * float(np.median(plain)) / (case.steps - 2),
         }
+        for kind in kinds[2:]:  # callbacks that do nothing
+            table[name][kind] = float(np.median(np.array(seconds[kind]) / plain))
         print(name, table[name], flush=True)
     return table
 

@@ -113,7 +113,7 @@ class NoiseReport(ForesightCallback):
         return [*bands, *CURVATURE_BANDS] if self.hessian else bands
 
     def figures(self) -> Mapping[str, Figure]:
-        """Return the noise scale with its band beside the batch size, over training."""
+        """Return the noise scale with its band beside the batch size, and beside ``b_noise`` if that was measured."""
         from lightning_foresight.plotting.noise_scale import noise_scale
 
         table = {row.key for row in self.history}
@@ -126,6 +126,7 @@ class NoiseReport(ForesightCallback):
                     self.history[key],
                     self.history[self.key(f"batch_size{stream.suffix}")],
                     {group: self.history[name] for group, name in groups.items() if name in table},
+                    self.history[b_noise] if (b_noise := self.key("b_noise")) in table else (),
                 )
         return figures
 

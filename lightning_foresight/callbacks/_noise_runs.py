@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Their gradients are flattened or partitioned before any parameter hook could see them.
 UNSUPPORTED_STRATEGIES = ("FSDPStrategy", "DeepSpeedStrategy")
 SHARDING_STRATEGY = "ModelParallelStrategy"
+# Below so many observations an interval is wide or without end.
+FEW_OBSERVATIONS = 16
 
 
 def check_run(owner: str, trainer: Trainer, method: str, *, adaptive: bool = False, curved: bool = False) -> None:
@@ -130,6 +132,27 @@ def has_micro_batches(trainer: Trainer, method: str, last_count: int) -> bool:
     if not automatic and method == "micro_batches":
         return True  # how many there will be is not known beforehand
     return trainer.world_size * (trainer.accumulate_grad_batches if automatic else last_count) > 1
+
+
+def doubt_of_pace(steps: float, period: int, budget: float) -> str | None:
+    """Return, in words, that a run is too short for the observations that an interval takes, and what to set.
+
+    The budget is a promise about cost, so the period is left as it is.
+
+    Args:
+        steps: Optimizer steps of the run, maybe infinite.
+        period: Steps from one observation to the next.
+        budget: Share of the training time that the period keeps to.
+    """
+    seen = 1 + steps // period  # the first step is observed in any case
+    shorter = int(min(steps, FEW_OBSERVATIONS * period) // FEW_OBSERVATIONS)
+    if seen >= FEW_OBSERVATIONS or shorter < 1:
+        return None
+    return (
+        f"budget={budget} allows one observation in {period} steps, {int(seen)} in the {int(steps)} of this run; an "
+        f"interval takes {FEW_OBSERVATIONS} or more. Set every_n_steps={shorter}, which takes about "
+        f"{100 * budget * period / shorter:.2g}% of the training time."
+    )
 
 
 def doubts_of_split(model: nn.Module, *, batch_size_known: bool) -> list[str]:

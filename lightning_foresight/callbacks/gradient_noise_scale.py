@@ -22,7 +22,7 @@ from lightning_foresight.callbacks._noise_methods import (
 )
 from lightning_foresight.callbacks._noise_recorder import NoiseRecorder
 from lightning_foresight.callbacks._noise_report import NoiseReport
-from lightning_foresight.callbacks._noise_runs import check_run, doubts_of_split, has_micro_batches
+from lightning_foresight.callbacks._noise_runs import check_run, doubt_of_pace, doubts_of_split, has_micro_batches
 from lightning_foresight.callbacks._progress import completed_steps
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.probes.gradient_groups import Groups, parameter_groups, select_parameters
@@ -171,7 +171,7 @@ class GradientNoiseScaleCallback(NoiseReport):
         self._curvature = CurvatureRecord(self.name, self.averaging, hessian, budget)
         self._restored: dict[str, Any] = {}
         self._planned = self._num_due = 0
-        self._owed = self._stepped = self._doubted = False
+        self._owed = self._stepped = self._doubted = self._hurried = False
 
     # ---- before training ----
 
@@ -234,6 +234,10 @@ class GradientNoiseScaleCallback(NoiseReport):
         if self._norm_layers:
             when += f", calibrated by {whole!r} once in {self._calibration_period} observations"
         rank_zero_info(f"{self.name}: measuring by method={chosen!r}{when}.")
+        short = doubt_of_pace(trainer.estimated_stepping_batches, period, self.budget) if self._paced else None
+        if short and chosen != "micro_batches" and not self._hurried:
+            self._hurried = True
+            rank_zero_warn(f"{self.name}: {short}")
         if "split" in wanted and not self._doubted:
             self._doubted = True
             for doubt in doubts_of_split(model, batch_size_known=self.batch_size is not batch_length):

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def noise_scale(
-    b_simple: Sequence[Row], batch_size: Sequence[Row], groups: Mapping[str, Sequence[Row]] | None = None
+    b_simple: Sequence[Row],
+    batch_size: Sequence[Row],
+    groups: Mapping[str, Sequence[Row]] | None = None,
+    b_noise: Sequence[Row] = (),
 ) -> Figure:
     """Draw the noise scale with its confidence band and the batch size over epochs, on a logarithmic axis.
 
@@ -26,6 +29,7 @@ def noise_scale(
         b_simple: Rows of the noise scale.
         batch_size: Rows of the batch size, at the same steps.
         groups: Rows of the noise scales of groups of parameters, by name.
+        b_noise: Rows of the noise scale with curvature, which is measured less often.
 
     Example:
         >>> import torch
@@ -42,11 +46,11 @@ def noise_scale(
     epochs = [row.epoch for row in b_simple]
     top = 3 * max(
         [end for row in b_simple for end in (row.value, row.upper) if math.isfinite(end) and end > 0]
-        + [row.value for row in batch_size]
+        + [row.value for row in (*batch_size, *b_noise)]
     )
     bottom = min(
         [end for row in b_simple for end in (row.value, row.lower) if math.isfinite(end) and end > 0]
-        + [row.value for row in batch_size]
+        + [row.value for row in (*batch_size, *b_noise) if row.value > 0]
     )
     lower = [row.lower if row.lower > 0 else bottom / 3 for row in b_simple]
     upper = [max(low, min(row.upper, top)) for low, row in zip(lower, b_simple, strict=True)]
@@ -54,7 +58,23 @@ def noise_scale(
     axes.plot(epochs, _positive(b_simple), label=r"$\mathcal{B}_\mathrm{simple}$", markersize=4, **line_style(0))
     unbounded = [row.epoch for row in b_simple if math.isinf(row.upper)]
     axes.plot(unbounded, [top] * len(unbounded), linestyle="none", marker="^", color=COLORS[0], label="unbounded")
-    for index, (group, rows) in enumerate((groups or {}).items(), start=2):
+    if b_noise:
+        # The ends that are not there run to the edges of the picture.
+        ends = [
+            [max(0.0, row.value - row.lower) for row in b_noise],
+            [max(0.0, min(row.upper, top) - row.value) for row in b_noise],
+        ]
+        axes.errorbar(
+            [row.epoch for row in b_noise],
+            _positive(b_noise),
+            yerr=ends,
+            label=r"$\mathcal{B}_\mathrm{noise}$",
+            markersize=5,
+            elinewidth=1,
+            capsize=2,
+            **line_style(2),
+        )
+    for index, (group, rows) in enumerate((groups or {}).items(), start=3 if b_noise else 2):
         axes.plot(
             [row.epoch for row in rows], _positive(rows), label=group, markersize=3, linewidth=1, **line_style(index)
         )

@@ -67,7 +67,7 @@ def test_curvature_agrees_with_the_exact_hessian_within_three_standard_errors():
     model = AtRest(nn.Sequential(nn.Linear(6, 3), nn.Tanh(), nn.Linear(3, 3)))
     dataset = loader(samples=256).dataset
     data = DataLoader(dataset, batch_size=32, shuffle=True)
-    callback = GradientNoiseScaleCallback(hessian=1, decay=1.0)
+    callback = GradientNoiseScaleCallback(hessian=1, decay=1.0, every_n_steps=16)
     fit(model, callback, data=data, max_epochs=12)
     assert callback.num_failures == 0
     last = callback.history.last()
@@ -79,6 +79,9 @@ def test_curvature_agrees_with_the_exact_hessian_within_three_standard_errors():
         assert error < 0.25 * abs(value)  # the test would notice a wrong factor
     assert last["gns/b_noise"].value == pytest.approx(last["gns/trace_h_sigma"].value / last["gns/grad_h_grad"].value)
     assert last["gns/b_noise"].lower < truth["trace_h_sigma"] / truth["grad_h_grad"] < last["gns/b_noise"].upper
+    (axes,) = callback.plot().axes
+    (drawn,) = [line for line in axes.containers if "noise" in line.get_label()]
+    assert list(drawn[0].get_ydata()) == [row.value for row in callback.history["gns/b_noise"]]
 
 
 class Recording(Observed):
@@ -265,6 +268,29 @@ def test_batchnorm_under_a_split_is_warned_of_once():
     assert "BatchNorm couples the examples of a batch (net.1)" in said[0]
     assert said_by(callback, fresh(Recording)) == []
     assert said_by(GradientNoiseScaleCallback(), fresh(Recording), accumulate_grad_batches=2) == []
+
+
+def test_a_run_too_short_for_its_budget_is_told_what_to_set_once():
+    callback = GradientNoiseScaleCallback(method="split")
+    said = said_by(callback, fresh(Observed), max_epochs=10)  # of 6 steps
+    assert len(said) == 1
+    assert "budget=0.02 allows one observation in 34 steps, 2 in the 60 of this run" in said[0]
+    assert "Set every_n_steps=3, which takes about 23% of the training time" in said[0]
+    assert said_by(callback, fresh(Observed), max_epochs=10) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings"),
+    [
+        ({"every_n_steps": 30}, {}),  # as the user wants it
+        ({"budget": 1.0}, {}),  # every step
+        ({"method": "micro_batches"}, {"accumulate_grad_batches": 2}),
+        ({}, {"max_epochs": 2}),  # too short for any period
+    ],
+)
+def test_a_run_is_called_too_short_only_where_the_budget_makes_it_so(arguments, settings):
+    said = said_by(GradientNoiseScaleCallback(**arguments), fresh(Observed), **({"max_epochs": 10} | settings))
+    assert said == []
 
 
 class Recurrent(Observed):

@@ -113,6 +113,7 @@ def test_reports_come_at_logging_steps_and_at_the_end_of_epochs():
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*allows one observation")
 def test_split_is_paced_by_its_budget_and_starts_at_once():
     callback = GradientNoiseScaleCallback(budget=0.1)  # two thirds of a step at every 7th
     fit(Observed(), callback, max_epochs=4)

@@ -150,6 +150,7 @@ def test_two_callbacks_under_one_prefix_are_refused():
         fit([CALLBACKS["info_plane_kde"](), StepCounter(prefix="info_plane")])
 
 
+@pytest.mark.filterwarnings("ignore:.*allows one observation")
 @every_callback
 @pytest.mark.parametrize("saved", ["after_the_epoch", "at_validation_end"])
 def test_resumed_run_continues_the_history(name, saved, tmp_path):

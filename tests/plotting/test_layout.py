@@ -48,10 +48,12 @@ def _figure(name, epochs, layers=4):
             return information_plane(paths, nulls=paths, **limits, estimator="noisy (relative_noise=0.5)")
         case "noise scale":
             return noise_scale(_rows(epochs, 50.0, 10.0), _rows(epochs, 64.0), groups=lines)
+        case "noise scale with curvature":
+            return noise_scale(_rows(epochs, 50.0, 10.0), _rows(epochs, 64.0), lines, _rows(epochs[::4], 30.0, 40.0))
     raise ValueError(name)
 
 
-FIGURES = ("curves", "causal plane", "information plane", "noise scale")
+FIGURES = ("curves", "causal plane", "information plane", "noise scale", "noise scale with curvature")
 
 
 def _shown(figure):

@@ -86,8 +86,8 @@ def noise_scale_from_norms(
     if not ((b_big > b_small) & (b_small > 0)).all():
         raise ValueError(
             f"noise_scale_from_norms(batch_small={batch_small!r}, batch_big={batch_big!r}): expected batch_big to be "
-            "larger than batch_small, and that to be positive, everywhere. One batch size alone cannot separate noise from "
-            "signal."
+            "larger than batch_small, and that to be positive, everywhere. One batch size alone cannot separate noise "
+            "from signal."
         )
     dtype = torch.promote_types(torch.promote_types(small.dtype, big.dtype), torch.float32)
     wide = torch.float32 if small.device.type == "mps" else torch.float64
