@@ -155,17 +155,18 @@ def doubt_of_pace(steps: float, period: int, budget: float) -> str | None:
     )
 
 
-def doubts_of_split(model: nn.Module, *, batch_size_known: bool) -> list[str]:
-    """Return what makes the random halves of a batch doubtful, in words.
+def doubts_of_examples(model: nn.Module, *, split: bool, batch_size_known: bool) -> list[str]:
+    """Return what makes it doubtful that the rows of a batch are independent examples, in words.
 
     Args:
         model: The model.
+        split: Whether the batch is split in halves.
         batch_size_known: Whether the user said how many examples a batch has.
     """
     doubts = []
     modules = [(clean_name(name), module) for name, module in model.named_modules()]
     coupling = [name for name, module in modules if isinstance(module, _BatchNorm) and module.training]
-    if coupling:
+    if split and coupling:
         doubts.append(
             f"BatchNorm couples the examples of a batch ({', '.join(coupling[:4])}), and both halves of a split share "
             "its statistics: the noise that comes from them is missed. Use GroupNorm, or accumulate_grad_batches of 2 "

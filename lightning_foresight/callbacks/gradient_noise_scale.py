@@ -22,7 +22,7 @@ from lightning_foresight.callbacks._noise_methods import (
 )
 from lightning_foresight.callbacks._noise_recorder import NoiseRecorder
 from lightning_foresight.callbacks._noise_report import NoiseReport
-from lightning_foresight.callbacks._noise_runs import check_run, doubt_of_pace, doubts_of_split, has_micro_batches
+from lightning_foresight.callbacks._noise_runs import check_run, doubt_of_pace, doubts_of_examples, has_micro_batches
 from lightning_foresight.callbacks._progress import completed_steps
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.probes.gradient_groups import Groups, parameter_groups, select_parameters
@@ -171,7 +171,8 @@ class GradientNoiseScaleCallback(NoiseReport):
         self._curvature = CurvatureRecord(self.name, self.averaging, hessian, budget)
         self._restored: dict[str, Any] = {}
         self._planned = self._num_due = 0
-        self._owed = self._stepped = self._doubted = self._hurried = False
+        self._owed = self._stepped = self._hurried = False
+        self._doubted: set[str] = set()  # what was warned of
 
     # ---- before training ----
 
@@ -238,9 +239,10 @@ class GradientNoiseScaleCallback(NoiseReport):
         if short and chosen != "micro_batches" and not self._hurried:
             self._hurried = True
             rank_zero_warn(f"{self.name}: {short}")
-        if "split" in wanted and not self._doubted:
-            self._doubted = True
-            for doubt in doubts_of_split(model, batch_size_known=self.batch_size is not batch_length):
+        known = self.batch_size is not batch_length
+        for doubt in doubts_of_examples(model, split="split" in wanted, batch_size_known=known):
+            if doubt not in self._doubted:
+                self._doubted.add(doubt)
                 rank_zero_warn(f"{self.name}: {doubt}")
 
     # ---- during training ----

@@ -302,8 +302,9 @@ class Recurrent(Observed):
         return F.cross_entropy(self.net["head"](states[-1]), batch[1], reduction="none")
 
 
-def test_layers_with_time_first_are_doubted_unless_the_batch_size_is_told():
-    said = said_by(GradientNoiseScaleCallback(), fresh(Recurrent))
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_layers_with_time_first_are_doubted_unless_the_batch_size_is_told(micro_batches):
+    said = said_by(GradientNoiseScaleCallback(), fresh(Recurrent), accumulate_grad_batches=micro_batches)
     assert len(said) == 1
     assert "net.rnn has batch_first=False" in said[0]
     told = GradientNoiseScaleCallback(batch_size=lambda batch: len(batch[1]))
