@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
-from torch import Tensor, nn
-from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from torch import Tensor
 
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
-from lightning_foresight.callbacks._perturbation_checks import check_plan
+from lightning_foresight.callbacks._ei_layers import TOTALS, layers_of_run, range_of_inputs, sampled_keys, with_bounds
 from lightning_foresight.callbacks._samples import example_batch, run_example
-from lightning_foresight.functional import (
-    Estimate,
-    causal_measures,
-    make_estimate,
-    trace_weight_layers,
-    weight_ei,
-)
+from lightning_foresight.functional import Estimate, causal_measures, make_estimate, weight_ei
 from lightning_foresight.functional._checks import check_choice, check_int, check_range, fail
-from lightning_foresight.functional._trace import LayerCall, first_tensor
-from lightning_foresight.functional.effective_information.affine import as_affine
-from lightning_foresight.functional.effective_information.causal import has_exact_method
-from lightning_foresight.functional.effective_information.composites import part_names
-from lightning_foresight.functional.effective_information.operators import has_rule
+from lightning_foresight.functional._trace import LayerCall
 from lightning_foresight.functional.effective_information.totals import network_total
 from lightning_foresight.probes.isolation import undisturbed
-from lightning_foresight.probes.layers import LayerSpec, named_layers, named_parts, select_layers
-from lightning_foresight.probes.perturbation import PerturbedLayer, perturbable, perturbation_plan
-from lightning_foresight.probes.samples import split_batch
+from lightning_foresight.probes.layers import LayerSpec
+from lightning_foresight.probes.perturbation import PerturbedLayer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pytorch_lightning import LightningModule, Trainer
 
 MEASURES = ("weights", "parts", "sensitivity", "vector")
-TOTALS = ("parts", "sensitivity", "degeneracy", "phi")
 
 
 class EICallback(ForesightCallback):
@@ -166,43 +152,18 @@ class EICallback(ForesightCallback):
                 return run_example(pl_module, batch, self.run_model)
 
         with undisturbed(pl_module, seed=self.seed):
-            perturbing = bool(set(self.measures) - {"weights"})
-            named = named_layers(self.layers, part_names) if perturbing else _none
-            chosen = select_layers(
+            found = layers_of_run(
+                self.name,
                 pl_module,
+                forward,
                 self.layers,
-                measurable=lambda name, module: (
-                    not _inside_attention(module) and (_measurable(name, module) or named(name, module))
-                ),
-                default=_measurable,
-                parts=part_names,
-                owner=self.name,
+                self.measures,
+                self.in_range or (range_of_inputs(self.name, batch) if set(self.measures) - {"weights"} else None),
+                method=self.method,
+                max_pairs=self.max_pairs,
             )
-            wanted = named_parts(self.layers, chosen)
-            ids = {id(module) for module in chosen.values()}
-            weighted = any(has_rule(module) for module in chosen.values())
-            if "weights" in self.measures and (weighted or not perturbing):
-                calls = trace_weight_layers(
-                    pl_module, forward, lambda name, module: id(module) in ids and has_rule(module)
-                )
-                self._calls = [call for call in calls if wanted(call.name)]
-            if perturbing:
-                in_range = self.in_range or self._range_of(batch)
-                plan = perturbation_plan(
-                    pl_module,
-                    forward,
-                    lambda name, module: id(module) in ids and (perturbable(name, module) or named(name, module)),
-                    in_range,
-                )
-                self._plan = [layer for layer in plan if wanted(layer.name)]
-                check_plan(self.name, self._plan, method=self.method, max_pairs=self.max_pairs)
-            self._bands = self._sampled_keys()
-            sampled = [layer.name for layer in self._plan if not has_exact_method(layer.module, layer.activation)]
-        if sampled and self.method != "sampled":
-            rank_zero_info(
-                f"{self.name}: {', '.join(sampled)} have no exact method and are sampled, which takes seconds a layer. "
-                "Fewer num_samples, in_bins and out_bins, or a sparser schedule, cost less."
-            )
+        self._calls, self._plan = found
+        self._bands = sampled_keys(self._plan, self.measures, method=self.method, max_pairs=self.max_pairs)
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
         """Measure the weights as they are now, and every layer of the plan."""
@@ -227,19 +188,7 @@ class EICallback(ForesightCallback):
             estimates = [estimate for estimate in found if isinstance(estimate, Estimate)]
             if len(estimates) == len(found):
                 measured[f"total_{kind}"] = network_total(estimates)
-        return self._with_bounds(measured)
-
-    def _with_bounds(self, measured: Measured) -> Measured:
-        """Put both bounds in place of what samples cannot tell: drawn as a line, one of them reads as a finding."""
-        known: dict[str | Sequence[str], Estimate | Tensor] = {}
-        saturated = []
-        for key, value in measured.items():
-            if not isinstance(value, Estimate) or value.lower is None or value.upper is None:
-                known[key] = value
-                continue
-            known[f"{key}_lower"] = make_estimate(value.lower, num_samples=value.num_samples, kind="lower_bound")
-            known[f"{key}_upper"] = make_estimate(value.upper, num_samples=value.num_samples, kind="upper_bound")
-            saturated += [str(key).removesuffix("/vector")] if str(key).endswith("/vector") else []
+        known, saturated = with_bounds(measured)
         if saturated and not self._told_bounds:
             self._told_bounds = True
             rank_zero_info(
@@ -251,24 +200,6 @@ class EICallback(ForesightCallback):
     def bands(self) -> Sequence[str]:
         """Whatever is sampled: pairs of large layers, layers without an exact method, and vector EI."""
         return self._bands
-
-    def _sampled_keys(self) -> list[str]:
-        bands = []
-        for layer in self._plan:
-            exact = self.method != "sampled" and has_exact_method(layer.module, layer.activation)
-            if not exact or self._some_pairs_only(layer.module):
-                kinds: list[str] = [kind for kind in ("parts", "sensitivity") if kind in self.measures]
-                kinds += ["degeneracy"] if len(kinds) == 2 else []
-                bands += [f"{layer.name}/{kind}" for kind in kinds]
-            if "vector" in self.measures:
-                bands += [f"{layer.name}/{kind}" for kind in ("vector", *(["phi"] if "parts" in self.measures else []))]
-        if len(self._plan) > 1:
-            bands += [f"total_{kind}" for kind in TOTALS if any(key.endswith(f"/{kind}") for key in bands)]
-        return bands
-
-    def _some_pairs_only(self, module: Any) -> bool:
-        affine = as_affine(module)
-        return affine is not None and affine.weight.numel() > self.max_pairs
 
     def figures(self) -> Mapping[str, Figure]:
         """Draw the causal plane, and the weights' EI of the network over training."""
@@ -314,29 +245,3 @@ class EICallback(ForesightCallback):
             for kind, value in found._asdict().items()
             if kind in wanted and value is not None
         }
-
-    def _range_of(self, batch: Any) -> tuple[float, float] | None:
-        inputs = first_tensor(split_batch(batch)[0])
-        if inputs is None or not inputs.is_floating_point():
-            return None  # token ids, for instance: the plan says what it needs
-        low, high = float(inputs.min()), float(inputs.max())
-        if not -math.inf < low < high < math.inf:
-            return None
-        rank_zero_info(
-            f"{self.name}: in_range of the first layer is that of a training batch, ({low:.4g}, {high:.4g}). "
-            "Pass in_range=(low, high) to choose it."
-        )
-        return low, high
-
-
-def _inside_attention(module: nn.Module) -> bool:
-    # Its output projection never runs as a module: it is one of the parts of the attention.
-    return isinstance(module, NonDynamicallyQuantizableLinear)
-
-
-def _none(name: str, module: nn.Module) -> bool:
-    return False
-
-
-def _measurable(name: str, module: nn.Module) -> bool:
-    return has_rule(module) or perturbable(name, module)
