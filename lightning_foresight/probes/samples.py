@@ -178,6 +178,6 @@ def _with_forward(model: nn.Module) -> nn.Module:
     if len(trained) == 1:
         return next(iter(trained.values()))
     raise TypeError(
-        f"{type(model).__name__} has no forward, and {', '.join(trained) or 'no submodule'} with parameters to run in its "
-        "place. Write forward(self, x), or override run_model(self, pl_module, batch) of the callback."
+        f"{type(model).__name__} has no forward, and {', '.join(trained) or 'no submodule'} with parameters to run in "
+        "its place. Write forward(self, x), or override run_model(self, pl_module, batch) of the callback."
     )
