@@ -50,12 +50,13 @@ def test_costs_are_those_that_were_measured():
     results = {path.stem: json.loads(path.read_text()) for path in (ROOT / "benchmarks" / "results").glob("*.json")}
     weights = results["weight_effective_information"]["resnet18_batch_128"]["lin"]
     layers = {row["layer"]: row["cpu_s"] for row in results["effective_information"]["growth"]}
+    large = {row["layer"]: row["cpu_s"] for row in results["effective_information"]["large"] if row["max_pairs"] == 4096}
     noise = results["gradient_noise_scale"]["cost"]["results"]
     measured = {
         r"weights: ([\d.]+) ms": weights["median_ms"],
         r"ms, ([\d.]+)% of a step of ResNet-18": weights["percent_of_step"],
         r"([\d.]+) s \(64 -> 32\)": layers["64->32"],
-        r"([\d.]+) s \(784 -> 100\)": layers["784->100"],
+        r"([\d.]+) s \(4096 -> 4096, from": large["4096->4096"],
         r"else ([\d.]+)% with a transformer": 100
         * (noise["transformer, split, observed step"]["at_the_default_period"] - 1),
         r"up to ([\d.]+)% where": 100 * (noise["mlp_17k, default on one device"]["ratio"] - 1),
