@@ -50,7 +50,9 @@ def test_costs_are_those_that_were_measured():
     results = {path.stem: json.loads(path.read_text()) for path in (ROOT / "benchmarks" / "results").glob("*.json")}
     weights = results["weight_effective_information"]["resnet18_batch_128"]["lin"]
     layers = {row["layer"]: row["cpu_s"] for row in results["effective_information"]["growth"]}
-    large = {row["layer"]: row["cpu_s"] for row in results["effective_information"]["large"] if row["max_pairs"] == 4096}
+    large = {
+        row["layer"]: row["cpu_s"] for row in results["effective_information"]["large"] if row["max_pairs"] == 4096
+    }
     noise = results["gradient_noise_scale"]["cost"]["results"]
     measured = {
         r"weights: ([\d.]+) ms": weights["median_ms"],
