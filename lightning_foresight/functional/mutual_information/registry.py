@@ -13,7 +13,13 @@ from torch import Tensor
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.functional.mutual_information._bins import check_binning
-from lightning_foresight.functional.mutual_information.auto import auto_pair, check_auto
+from lightning_foresight.functional.mutual_information._of_layers import (
+    auto_input,
+    auto_label,
+    check_auto_of_layers,
+    probe_input,
+)
+from lightning_foresight.functional.mutual_information.auto import auto_pair
 from lightning_foresight.functional.mutual_information.binned import binned_information, binned_pair, binned_planes
 from lightning_foresight.functional.mutual_information.edge import check_edge, edge_label, edge_pair
 from lightning_foresight.functional.mutual_information.gaussian import check_gaussian_copula, gaussian_copula_pair
@@ -39,6 +45,7 @@ class Estimator(NamedTuple):
         label: ``(activations, labels, *, base, **options)``, I(T;Y) with integer labels.
         plane: ``(activations, labels, *, base, **options)``, both at once.
         planes: ``(layers, labels, *, base, **options)``, both of several layers at once, as a list.
+        of_layers: Options that only the questions about a layer have.
     """
 
     summary: str
@@ -48,11 +55,17 @@ class Estimator(NamedTuple):
     label: Callable[..., Estimate] | None = None
     plane: Callable[..., tuple[Estimate, Estimate]] | None = None
     planes: Callable[..., list[tuple[Estimate, Estimate]]] | None = None
+    of_layers: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Any]:
         """Names of the options and their defaults."""
         return _defaults(self.check)
+
+    def options_of(self, question: str) -> dict[str, Any]:
+        """Those of one question, ``"pair"``, ``"input"`` or ``"label"``."""
+        left_out = self.of_layers if question == "pair" else ()
+        return {name: default for name, default in self.options.items() if name not in left_out}
 
 
 @functools.cache
@@ -74,29 +87,14 @@ def _between(owner: str, pair: Callable[..., Estimate]) -> Callable[..., Estimat
     return input_information
 
 
-def _auto_input(activations: Tensor, inputs: Tensor | None, k: int = 3, seed: int = 0, **options: Any) -> Estimate:
-    estimate = noisy_information(activations, seed=seed, **options)[0]
-    return estimate._replace(method=f"auto: {estimate.method}")
-
-
-def _auto_label(activations: Tensor, labels: Tensor, k: int = 3, seed: int = 0, **options: Any) -> Estimate:
-    estimate = ksg_label(activations, labels, k=k, **options)
-    return estimate._replace(method=f"auto: {estimate.method}")
-
-
-def _probe_input(activations: Tensor, inputs: Tensor | None, base: float = 2, seed: int = 0, **_: Any) -> Estimate:
-    """I(X;T) beside a probe's I(T;Y): that of declared noise, since a probe has none; its options are the probe's."""
-    estimate = noisy_information(activations, base=base, seed=seed)[0]
-    return estimate._replace(method=f"beside a probe: {estimate.method}")
-
-
 ESTIMATORS: dict[str, Estimator] = {
     "auto": Estimator(
         "chosen by the data: counts, nearest neighbours, Gaussian copula; for a layer, declared noise",
-        check_auto,
+        check_auto_of_layers,
         pair=auto_pair,
-        input=_auto_input,
-        label=_auto_label,
+        input=auto_input,
+        label=auto_label,
+        of_layers=("noise_std", "relative_noise"),
     ),
     "binned": Estimator(
         "entropies of the cells that binning each unit makes",
@@ -151,7 +149,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "probe": Estimator(
         "held-out predictions of a small classifier; for I(X;T), declared noise",
         check_probe,
-        input=_probe_input,
+        input=probe_input,
         label=probe_label,
     ),
     "edge": Estimator("ensemble of shifted grids", check_edge, edge_pair, _between("edge", edge_pair), edge_label),
@@ -205,11 +203,13 @@ def find_estimator(owner: str, name: str, question: str, options: dict[str, Any]
             owner, "estimator", name, f"{does_not}; for {what[question]} expected one of {', '.join(map(repr, able))}."
         )
     assert entry is not None  # fail() raises
-    unknown = sorted(set(options or {}) - set(entry.options))
+    able_to = entry.options_of(question)
+    unknown = sorted(set(options or {}) - set(able_to))
     if unknown:
         raise ValueError(
-            f"{owner}({', '.join(unknown)}): estimator {name!r} has no such option; expected "
-            f"{', '.join(entry.options) or 'none'}."
+            f"{owner}({', '.join(unknown)}): estimator {name!r} has no such option"
+            f"{' of two sets of samples' if set(unknown) <= set(entry.of_layers) else ''}; expected "
+            f"{', '.join(able_to) or 'none'}."
         )
     entry.check(**(options or {}))
     return entry

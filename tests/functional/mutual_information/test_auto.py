@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lightning_foresight.functional import input_information, label_information, mutual_information
+from lightning_foresight.functional import input_information, label_information, mutual_information, plane_information
 from lightning_foresight.functional.mutual_information.auto import significant_correlations
 from lightning_foresight.functional.mutual_information.gaussian import canonical_correlations, normal_scores
 from tests.functional.mutual_information.tasks import TASKS, gaussian, gaussian_information
@@ -29,6 +29,24 @@ def test_choice_follows_the_type_of_the_data_and_is_said() -> None:
     assert mutual_information(x, x + 1).method.startswith("auto: ")
     assert input_information(x, estimator="auto").method.startswith("auto: noisy")
     assert label_information(x, labels, estimator="auto").method == "auto: Ross kNN (k=3)"
+
+
+def test_the_noise_of_a_layer_is_ones_own_choice_and_leaves_what_it_says_of_labels_alone() -> None:
+    x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+    labels = (x[:, 0] > 0).long()
+    about_input, about_label = plane_information(x, labels, relative_noise=0.5)
+    assert about_input.value == input_information(x, estimator="noisy", relative_noise=0.5).value
+    assert about_input.saturation < 0.5 < input_information(x).saturation
+    assert about_label.value == label_information(x, labels).value
+    assert input_information(x, noise_std=0.3).method == "auto: noisy (noise 0.3, 1 draws)"
+
+
+def test_two_sets_of_samples_have_no_noise() -> None:
+    x = torch.randn(300, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match=r"\(relative_noise\): estimator 'auto' has no such option of two sets of sam"):
+        mutual_information(x, x, relative_noise=0.5)
+    with pytest.raises(ValueError, match=r"noisy\(relative_noise=-1\): expected a positive number"):
+        input_information(x, relative_noise=-1)
 
 
 def test_debiased_gaussian_is_right_on_average() -> None:

@@ -53,9 +53,10 @@ def test_options_are_those_that_the_functions_take(name: str) -> None:
     entry = ESTIMATORS[name]
     for function in (entry.pair, entry.label, entry.plane):
         parameters = inspect.signature(function).parameters if function is not None else {}
-        named = set(parameters) - {"x", "y", "activations", "labels", "base", "options", "objective"}
+        named = set(parameters) - {"x", "y", "activations", "labels", "base", "options", "_", "objective"}
         assert named <= set(entry.options)
-    find_estimator("test", name, "pair" if entry.pair else "label", entry.options)
+    question = "pair" if entry.pair else "label"
+    find_estimator("test", name, question, entry.options_of(question))
 
 
 @pytest.mark.parametrize("name", list(ESTIMATORS))
