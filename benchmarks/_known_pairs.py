@@ -130,13 +130,6 @@ def known_pairs() -> dict[str, Pair]:
         ),
         "uniform sum 0.45": uniform_sum(0.45),
         "uniform sum 0.02": uniform_sum(0.02),
-    }
-
-
-def unseen_pairs() -> dict[str, Pair]:
-    """Return pairs that were looked at only after everything about the intervals was fixed."""
-    pdf = stats.norm.pdf
-    return {
         "normal 0.5": normal(0.5),
         "normal 0.97": normal(0.97),
         "student 2": student(2),
@@ -149,4 +142,40 @@ def unseen_pairs() -> dict[str, Pair]:
         "uniform noise": given_normal(
             lambda y, x: (np.abs(y - x) < 0.8) / 1.6, lambda x, g: x + 1.6 * (g.random(len(x)) - 0.5), -7, 7
         ),
+        "uniform sum 0.3": uniform_sum(0.3),
+        "uniform sum 0.12": uniform_sum(0.12),
+        "uniform noise 0.4": given_normal(
+            lambda y, x: (np.abs(y - x) < 0.4) / 0.8, lambda x, g: x + 0.8 * (g.random(len(x)) - 0.5), -7, 7
+        ),
+        "exponential noise": given_normal(
+            lambda y, x: stats.expon.pdf(y - x, scale=0.7), lambda x, g: x + g.exponential(0.7, len(x)), -7, 20
+        ),
+        "log-normal 0.8": normal(0.8, lambda t: np.exp(1.5 * t)),
+        "signed squares 0.7": normal(0.7, lambda t: np.sign(t) * t**2),
+        "student 4": student(4),
+        "gamma 0.5": gamma_sum(0.5),
+        "cosine": given_normal(
+            lambda y, x: pdf(y, np.cos(3 * x), 0.4), lambda x, g: np.cos(3 * x) + 0.4 * g.standard_normal(len(x)), -4, 4
+        ),
+    }
+
+
+def unseen_pairs() -> dict[str, Pair]:
+    """Return pairs that were looked at only after everything about the intervals was fixed."""
+    pdf = stats.norm.pdf
+    return {
+        "logistic noise": given_normal(
+            lambda y, x: stats.logistic.pdf(y, x, 0.4), lambda x, g: x + g.logistic(0, 0.4, len(x)), -14, 14
+        ),
+        "scale by exponent": given_normal(
+            lambda y, x: pdf(y, 0, np.exp(0.6 * x)), lambda x, g: np.exp(0.6 * x) * g.standard_normal(len(x)), -60, 60
+        ),
+        "cube": given_normal(
+            lambda y, x: pdf(y, x**3 / 4, 0.8), lambda x, g: x**3 / 4 + 0.8 * g.standard_normal(len(x)), -58, 58
+        ),
+        "uniform sum 0.38": uniform_sum(0.38),
+        "student 6": student(6),
+        "gamma 0.75": gamma_sum(0.75),
+        "mixture 0.7": mixture(0.7, 2.0),
+        "signed roots 0.8": normal(0.8, lambda t: np.sign(t) * np.sqrt(np.abs(t))),
     }

@@ -129,8 +129,8 @@ def kernels() -> dict:
 def coverage(trials: int = 100) -> dict:
     """How often the 95% interval of single columns holds the known value, where it is claimed; nats.
 
-    ``seen`` are the pairs that the factors of the interval were measured on, at these numbers of samples; ``unseen``
-    were looked at only afterwards.
+    ``seen`` are the pairs that the factors and limits of the interval were chosen on, at these numbers of samples;
+    ``unseen`` were looked at only afterwards.
     """
     narrow = (uniform_plus_uniform(0.1), 0.1 - math.log(0.2))
     ours = {name: task[:2] for name, task in TASKS.items() if task[0](4, torch.Generator())[0].shape[1] == 1}
