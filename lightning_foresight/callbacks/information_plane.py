@@ -2,51 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
 from lightning_foresight.callbacks._plane_arguments import check_switch, check_targets, resolve_estimator
-from lightning_foresight.callbacks._plane_critics import CriticStore
-from lightning_foresight.callbacks._plane_layers import (
-    check_first_axis,
-    check_rows,
-    default_layers,
-    has_output,
-    layers_in_words,
-    reached_layers,
-)
+from lightning_foresight.callbacks._plane_layers import layers_in_words
 from lightning_foresight.callbacks._plane_samples import PlaneSamples, TargetRules
-from lightning_foresight.callbacks._plane_trial import as_second_argument, try_measure
+from lightning_foresight.callbacks._plane_saturation import SaturationNotice
+from lightning_foresight.callbacks._plane_trial import try_measure
+from lightning_foresight.callbacks._plane_values import PlaneValues
 from lightning_foresight.callbacks._samples import check_source
+from lightning_foresight.callbacks._watched_layers import watched_layers
 from lightning_foresight.functional._checks import check_choice, check_int
-from lightning_foresight.functional.estimate import Estimate, make_estimate
-from lightning_foresight.functional.mutual_information import (
-    check_layer_pair_estimator,
-    data_processing_gap,
-    input_information,
-    label_information,
-    layer_pair_information,
-    plane_information,
-)
-from lightning_foresight.functional.mutual_information.kernel_measures import MEASURES
-from lightning_foresight.functional.mutual_information.neural import OBJECTIVES
+from lightning_foresight.functional.estimate import Estimate
+from lightning_foresight.functional.mutual_information import check_layer_pair_estimator
 from lightning_foresight.metrics.dependence import DependenceMetric
 from lightning_foresight.probes.activations import REDUCTIONS, capture_activations
 from lightning_foresight.probes.isolation import undisturbed
-from lightning_foresight.probes.layers import LayerSpec, select_layers
+from lightning_foresight.probes.layers import LayerSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pytorch_lightning import LightningModule, Trainer
-
-# These ask how many inputs a layer keeps apart; all others compare the inputs themselves with the activations.
-WITHOUT_INPUTS = ("auto", "binned", "kde", "noisy")
 
 
 class InfoPlaneCallback(ForesightCallback):
@@ -62,14 +43,16 @@ class InfoPlaneCallback(ForesightCallback):
         - ``info_plane/<layer>/I_TY`` with ``_lower`` and ``_upper``: information about the target, in bits;
           ``I_TY_<name>`` for several targets.
         - ``info_plane/<layer>/I_TY_null``: the same for shuffled labels.
-        - ``info_plane/<layer>/saturation``: I(X;T) over its largest possible value, in [0, 1].
+        - ``info_plane/<layer>/saturation``: I(X;T) over its largest possible value, in [0, 1]; above 0.95 the callback
+          says so, once a run.
         - ``info_plane/<layer>/I_TT`` (with ``adjacent``): information between a layer and the next one, and
           ``info_plane/data_processing_gap``: the largest rise of I(X;T) from one layer to the next, which no chain of
           layers can have, so that it measures how far the estimator's resolution differs between layers.
         - figures ``info_plane/plane`` and, with ``adjacent``, ``info_plane/I_TT``.
 
     Args:
-        estimator: A name: ``"auto"`` (noise of 5% of a layer's size for I(X;T), nearest neighbours for I(T;Y)),
+        estimator: A name: ``"auto"`` (noise of 5% of a layer's size for I(X;T), or as the options
+            ``relative_noise``, ``noise_std`` say; nearest neighbours for I(T;Y)),
             ``"binned"`` (options ``bins``, ``bin_width``, ``correction``), ``"kde"`` (``noise_variance``, ``bound``)
             or another one of :data:`~lightning_foresight.functional.ESTIMATORS`, see
             :func:`~lightning_foresight.functional.input_information`; or an instance of
@@ -165,30 +148,24 @@ class InfoPlaneCallback(ForesightCallback):
         self.adjacent = adjacent
         self._modules: dict[str, nn.Module] = {}
         self._samples = PlaneSamples()
-        trains = isinstance(estimator, str) and estimator in OBJECTIVES and "critic" not in self.options
-        self._critics = CriticStore(self.options.get("hidden", 128), seed) if trains else None
+        self._values = PlaneValues(estimator, self.options, null=null, seed=seed)
+        self._saturation = SaturationNotice(self.name, estimator, self.options)
 
     def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose the layers and fix the samples."""
-        self._modules = select_layers(
-            pl_module, self.layers, measurable=has_output, default=default_layers(pl_module), owner=self.name
-        )
         self._samples = PlaneSamples.draw(
             trainer, pl_module, self.dataloader, self.num_samples, self.targets, seed=self.seed, owner=self.name
         )
         if not self._samples.labels:
             missing = "the batches hold no targets, so I(T;Y) is not measured. Pass targets=function."
             rank_zero_info(f"{self.name}: {missing}")
-        with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
-
-            def run() -> Any:
-                return self.run_model(pl_module, self._samples.batches[0])
-
-            self._modules = reached_layers(self._modules, self.layers is not None, run, self.name, self.reduce)
-            if self.layers is None:
-                rank_zero_info(f"{self.name}: {layers_in_words(pl_module, self._modules, run)}")
-            check_rows(self._capture(pl_module, self._samples.batches[:1]), self._samples.batches[0], self.name)
-            check_first_axis(lambda batch: self._capture(pl_module, [batch]), self._samples.batches[0], self.name)
+        batch = self._samples.batches[0]
+        self._modules = watched_layers(self, trainer, pl_module, batch, self.reduce)
+        if self.layers is None:
+            with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
+                words = layers_in_words(pl_module, self._modules, lambda: self.run_model(pl_module, batch))
+            rank_zero_info(f"{self.name}: {words}")
+        self._saturation = SaturationNotice(self.name, self.estimator, self.options)
         if isinstance(self.estimator, DependenceMetric):
             layer, activation = next(iter(self._activations(trainer, pl_module).items()))
             labels = next(iter(self._samples.labels.values()), None)
@@ -197,15 +174,15 @@ class InfoPlaneCallback(ForesightCallback):
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
         """Run the model on the samples and estimate the informations of every layer."""
         activations = self._activations(trainer, pl_module)
-        compares = isinstance(self.estimator, DependenceMetric) or self.estimator not in WITHOUT_INPUTS
-        inputs = self._samples.inputs() if compares else None
+        inputs = self._samples.inputs() if self._values.compares_inputs else None
         measured: dict[str | Sequence[str], Estimate | Tensor] = {}
         for layer, activation in activations.items():
             with self.working_on(layer):
-                for key, value in self._estimate(layer, activation, inputs).items():
+                for key, value in self._values.of_layer(layer, activation, self._samples, inputs).items():
                     measured[f"{layer}/{key}"] = value
         if self.adjacent:
-            measured.update(self._estimate_chain(activations, measured))
+            measured.update(self._values.between_layers(activations, measured))
+        self._saturation.look(measured, len(self._samples.shuffle))
         return measured
 
     def bands(self) -> Sequence[str]:
@@ -221,7 +198,7 @@ class InfoPlaneCallback(ForesightCallback):
 
         table = self.history.to_dict()
         figures = {}
-        in_bits = self._unit == "bits"
+        in_bits = self._values.unit == "bits"
         for suffix in self._samples.label_limits or ("",):
             paths = plane_paths(table, self.prefix, x="I_XT", y=f"I_TY{suffix}")
             if paths:
@@ -230,26 +207,26 @@ class InfoPlaneCallback(ForesightCallback):
                     nulls=plane_paths(table, self.prefix, x="I_XT", y=f"I_TY{suffix}_null"),
                     input_limit=self._samples.input_limit if in_bits else None,
                     label_limit=self._samples.label_limits.get(suffix) if in_bits else None,
-                    estimator=self._estimator_name,
-                    unit=self._unit,
+                    estimator=self._values.title,
+                    unit=self._values.unit,
                 )
         for kind, label in (("I_XT", "I(X;T)"), ("I_TT", "I(T;T of the next layer)")):
             lines = {key.split("/")[1]: self.history[key] for key in table if key.endswith(f"/{kind}")}
             if lines and (kind == "I_TT" or not figures):
-                ylabel = f"{label} in {self._unit}" if self._unit else label
-                figures[kind] = curves(lines, ylabel=ylabel, title=self._estimator_name)
+                ylabel = f"{label} in {self._values.unit}" if self._values.unit else label
+                figures[kind] = curves(lines, ylabel=ylabel, title=self._values.title)
         return figures
 
     def state_dict(self) -> dict[str, Any]:
         """Return the history, and the critics where there are any."""
-        critics = {} if self._critics is None else {"critics": self._critics.state_dict()}
+        critics = {} if self._values.critics is None else {"critics": self._values.critics.state_dict()}
         return super().state_dict() | critics
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the history and the critics of a checkpoint."""
         super().load_state_dict(state_dict)
-        if self._critics is not None and "critics" in state_dict:
-            self._critics.load_state_dict(state_dict["critics"])
+        if self._values.critics is not None and "critics" in state_dict:
+            self._values.critics.load_state_dict(state_dict["critics"])
 
     def release(self) -> None:
         """Drop the samples; what the figure needs of them stays."""
@@ -258,80 +235,7 @@ class InfoPlaneCallback(ForesightCallback):
 
     def _activations(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Tensor]:
         with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
-            captured = self._capture(pl_module, self._samples.batches)
+            captured = capture_activations(
+                self._modules, self._samples.batches, lambda batch: self.run_model(pl_module, batch), self.reduce
+            )
         return {layer: activation.float() for layer, activation in captured.items()}
-
-    def _capture(self, pl_module: LightningModule, batches: Iterable[Any]) -> dict[str, Tensor]:
-        return capture_activations(self._modules, batches, lambda batch: self.run_model(pl_module, batch), self.reduce)
-
-    def _options(self, question: str) -> dict[str, Any]:
-        return self.options | ({} if self._critics is None else {"critic": self._critics.source(question)})
-
-    def _estimate(self, layer: str, activation: Tensor, inputs: Tensor | None) -> dict[str, Estimate | Tensor]:
-        measured: dict[str, Estimate | Tensor] = {}
-        about_input = None
-        for suffix, labels in self._samples.labels.items():
-            # Critics are one to a question, all others may answer both at once.
-            if about_input is None and self._critics is None and not isinstance(self.estimator, DependenceMetric):
-                about_input, about_label = plane_information(
-                    activation, labels, inputs=inputs, estimator=self.estimator, **self.options
-                )
-            else:
-                about_label = self._about_label(f"{layer}/I_TY{suffix}", activation, labels)
-            measured[f"I_TY{suffix}"] = about_label
-            if self.null:
-                null = f"{layer}/I_TY{suffix}_null"
-                shuffled = self._about_label(null, activation, labels[self._samples.shuffle])
-                # A number to compare with, not an estimate of anything: it has no interval of its own.
-                measured[f"I_TY{suffix}_null"] = shuffled.value
-        if isinstance(self.estimator, DependenceMetric):
-            assert inputs is not None
-            return measured | {"I_XT": _as_estimate(self.estimator.dependence(inputs, activation), len(inputs))}
-        if about_input is None:
-            options = self._options(f"{layer}/I_XT")
-            about_input = input_information(activation, inputs=inputs, estimator=self.estimator, **options)
-        return measured | {"I_XT": about_input, "saturation": about_input.saturation}
-
-    def _about_label(self, question: str, activation: Tensor, labels: Tensor) -> Estimate:
-        if isinstance(self.estimator, DependenceMetric):
-            labels = as_second_argument(self.estimator, labels, like=activation)
-            return _as_estimate(self.estimator.dependence(activation, labels), len(activation))
-        return label_information(activation, labels, estimator=self.estimator, **self._options(question))
-
-    def _estimate_chain(
-        self, activations: Mapping[str, Tensor], measured: Mapping[Any, Any]
-    ) -> dict[str, Estimate | Tensor]:
-        between: dict[str, Estimate | Tensor] = {}
-        for (layer, activation), (_, following) in pairwise(activations.items()):
-            if isinstance(self.estimator, DependenceMetric):
-                between[f"{layer}/I_TT"] = _as_estimate(
-                    self.estimator.dependence(activation, following), len(activation)
-                )
-            else:
-                options = self._options(f"{layer}/I_TT")
-                between[f"{layer}/I_TT"] = layer_pair_information(
-                    activation, following, estimator=self.estimator, **options
-                )
-        about_input = torch.stack([measured[f"{layer}/I_XT"].value for layer in activations])
-        return between | {"data_processing_gap": data_processing_gap(about_input)}
-
-    @property
-    def _unit(self) -> str:
-        if isinstance(self.estimator, DependenceMetric):
-            return self.estimator.unit
-        return "" if self.estimator in MEASURES else "bits"
-
-    @property
-    def _estimator_name(self) -> str:
-        if not isinstance(self.estimator, str):
-            return type(self.estimator).__name__
-        # Values change with the resolution, so a picture says which one it was.
-        shown = {name: len(value) if isinstance(value, list) else value for name, value in self.options.items()}
-        options = ", ".join(f"{name}={value:.3g}" for name, value in shown.items() if isinstance(value, int | float))
-        return f"{self.estimator} ({options})" if options else self.estimator
-
-
-def _as_estimate(value: Estimate | Tensor, num_samples: int) -> Estimate:
-    if isinstance(value, Estimate):
-        return value
-    return make_estimate(value, std_error=float("nan"), num_samples=num_samples)

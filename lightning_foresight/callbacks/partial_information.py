@@ -15,21 +15,15 @@ from lightning_foresight.callbacks._pid_layers import Recipe
 from lightning_foresight.callbacks._pid_measures import KEYS
 from lightning_foresight.callbacks._pid_saturation import SaturationWarning
 from lightning_foresight.callbacks._pid_sources import SourceRule
-from lightning_foresight.callbacks._plane_layers import (
-    check_first_axis,
-    check_rows,
-    default_layers,
-    has_output,
-    reached_layers,
-)
 from lightning_foresight.callbacks._plane_samples import PlaneSamples, TargetRule, TargetRules
 from lightning_foresight.callbacks._samples import leading_batches
+from lightning_foresight.callbacks._watched_layers import watched_layers
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.metrics.joint_table import JointTable
 from lightning_foresight.probes.activations import REDUCTIONS, capture_activations
 from lightning_foresight.probes.isolation import undisturbed
-from lightning_foresight.probes.layers import LayerSpec, select_layers
+from lightning_foresight.probes.layers import LayerSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -182,9 +176,6 @@ class PIDCallback(ForesightCallback):
 
     def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose the layers, fix the samples, and measure a few of them, so that mistakes show before training."""
-        self._modules = select_layers(
-            pl_module, self.layers, measurable=has_output, default=default_layers(pl_module), owner=self.name
-        )
         rule: TargetRules = self.target if callable(self.target) else None if self.target == "label" else {}
         self._samples = PlaneSamples.draw(
             trainer,
@@ -198,13 +189,8 @@ class PIDCallback(ForesightCallback):
         )
         if rule is None and not self._samples.labels:
             fail(self.name, "target", self.target, "the batches hold no labels; pass target=function of the batch.")
-        batch = self._samples.batches[0]
+        self._modules = watched_layers(self, trainer, pl_module, self._samples.batches[0], self.reduce)
         with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
-            self._modules = reached_layers(
-                self._modules, self.layers is not None, lambda: self.run_model(pl_module, batch), self.name, self.reduce
-            )
-            check_rows(self._run(pl_module, [batch])[0], batch, self.name)
-            check_first_axis(lambda shorter: self._run(pl_module, [shorter])[0], batch, self.name)
             try:
                 self._attempt(pl_module, leading_batches(self._samples.batches, _FEW), _FEW)
             except (TypeError, ValueError):  # which more samples may help

@@ -1,0 +1,59 @@
+"""The layers whose activations a callback watches on samples of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from lightning_foresight.callbacks._base import ForesightCallback
+from lightning_foresight.callbacks._plane_layers import (
+    check_first_axis,
+    check_rows,
+    default_layers,
+    has_output,
+    reached_layers,
+)
+from lightning_foresight.probes.activations import capture_activations
+from lightning_foresight.probes.isolation import undisturbed
+from lightning_foresight.probes.layers import select_layers
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
+
+
+def watched_layers(
+    callback: ForesightCallback,
+    trainer: Trainer,
+    pl_module: LightningModule,
+    batch: Any,
+    reduce: Callable[[Tensor], Tensor],
+) -> dict[str, nn.Module]:
+    """Choose the layers and run the model on one batch, so that mistakes show before training.
+
+    Args:
+        callback: Who asks; its ``layers``, or those by default.
+        trainer: Its trainer.
+        pl_module: The model.
+        batch: A batch on the device.
+        reduce: How outputs become rows.
+
+    Raises:
+        ValueError: For a layer that there is not or that never runs, a model that cannot be run, or a layer that gives
+            no row for each sample.
+    """
+    owner = callback.name
+    modules = select_layers(
+        pl_module, callback.layers, measurable=has_output, default=default_layers(pl_module), owner=owner
+    )
+
+    def capture(some: Any) -> dict[str, Tensor]:
+        return capture_activations(modules, [some], lambda each: callback.run_model(pl_module, each), reduce)
+
+    with undisturbed(pl_module, seed=callback.seed), trainer.precision_plugin.forward_context():
+        named = callback.layers is not None
+        modules = reached_layers(modules, named, lambda: callback.run_model(pl_module, batch), owner, reduce)
+        check_rows(capture(batch), batch, owner)
+        check_first_axis(capture, batch, owner)
+    return modules
