@@ -130,9 +130,10 @@ class RunEvents(Callback):
                 with self._cost.measuring():
                     self._record(trainer, pl_module, self.measure(trainer, pl_module))
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if event == "step" and not (every and completed_steps(trainer, event) % every == 0):
+            return
         siblings = self._siblings(trainer)
-        # The last one writes for all, which have measured by then.
-        if siblings[-1:] == [self] and (event != "step" or (every and completed_steps(trainer, event) % every == 0)):
+        if siblings[-1:] == [self]:  # the last one writes for all, which have measured by then
             self._write(trainer, siblings)
 
     def _record(self, trainer: Trainer, pl_module: LightningModule, measured: Measured) -> None:
