@@ -117,11 +117,11 @@ COST_CASES = {
     "transformer, micro_batches": Case("transformer", 4, {}, 8, 4, 1, 1.03),
     "mlp_17k, micro_batches": Case("mlp_17k", 4, {}, 120, 9, 4, 1.10),
     "mlp_17k, micro_batches, every step": Case("mlp_17k", 4, EVERY_STEP, 120, 9, 1, None),
-    "transformer, split, observed step": Case("transformer", 1, EVERY_STEP, 12, 5, 34, None),
-    "mlp_17k, split, observed step": Case("mlp_17k", 1, EVERY_STEP, 200, 5, 34, None),
-    "mlp_17k, default on one device": Case("mlp_17k", 1, {}, 700, 9, 34, 1.02, idle=True),
+    "transformer, split, observed step": Case("transformer", 1, EVERY_STEP, 12, 5, 50, None),
+    "mlp_17k, split, observed step": Case("mlp_17k", 1, EVERY_STEP, 200, 5, 50, None),
+    "mlp_17k, default on one device": Case("mlp_17k", 1, {}, 700, 9, 50, 1.02, idle=True),
     "transformer of linear layers, per_example, observed step": Case(
-        "transformer of linear layers", 1, EVERY_STEP | {"method": "per_example"}, 12, 5, 34, 1.20
+        "transformer of linear layers", 1, EVERY_STEP | {"method": "per_example"}, 12, 5, 50, 1.20
     ),
 }
 

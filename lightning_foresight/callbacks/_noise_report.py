@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
 from lightning_foresight.callbacks._noise_curvature import CURVATURE_BANDS, CurvatureRecord
 from lightning_foresight.callbacks._noise_methods import Averaging
+from lightning_foresight.callbacks._noise_pace import NoisePace
 from lightning_foresight.callbacks._noise_recorder import NoiseRecorder
 from lightning_foresight.callbacks._noise_stream import BANDS
 from lightning_foresight.callbacks._progress import completed_steps
@@ -33,7 +34,13 @@ class NoiseReport(ForesightCallback):
     _recorder: NoiseRecorder
     _curvature: CurvatureRecord
     _count: Callable[[Any], int]  # examples of a batch
-    _num_due: int  # observations asked for so far
+    _pace: NoisePace
+    _restored: dict[str, Any]  # from a checkpoint, until the run begins
+
+    @property
+    def method_in_use(self) -> str | None:
+        """What ``method="auto"`` chose; ``None`` before training."""
+        return self._pace.method_in_use
 
     def should_measure(self, trainer: Trainer, pl_module: LightningModule) -> bool:
         """Say whether to report: at the Trainer's logging steps and after every epoch, if anything was observed."""
@@ -51,7 +58,7 @@ class NoiseReport(ForesightCallback):
             if len(stream):
                 values |= stream.report(trainer)
         if len(self._curvature):
-            values |= self._curvature.report(trainer, self._num_due)
+            values |= self._curvature.report(trainer, self._pace.num_due)
         return values
 
     def _has_news(self) -> bool:
@@ -129,6 +136,25 @@ class NoiseReport(ForesightCallback):
                     self.history[b_noise] if (b_noise := self.key("b_noise")) in table else (),
                 )
         return figures
+
+    def _state(self) -> dict[str, Any]:
+        streams = [stream.state() for stream in self._recorder.streams]
+        return {"streams": streams, "curvature": self._curvature.state(), "num_due": self._pace.num_due}
+
+    def _go_on(self, state: dict[str, Any]) -> None:
+        self._pace.restart(state["num_due"])
+        self._curvature.load_state(state["curvature"])
+        for stream, saved in zip(self._recorder.streams, state["streams"], strict=False):
+            stream.load_state(saved)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the history and the moments, with the observations that are not in them yet."""
+        return super().state_dict() | {"observed": self._state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the history and the moments of a checkpoint."""
+        super().load_state_dict(state_dict)
+        self._restored = state_dict["observed"]
 
     def _finish(self, trainer: Trainer) -> None:
         # After an exception the other processes may be gone: no collective operation then.

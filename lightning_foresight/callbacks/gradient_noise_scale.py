@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_foresight.callbacks._noise_arguments import check_arguments, count_examples
 from lightning_foresight.callbacks._noise_curvature import CurvatureRecord
-from lightning_foresight.callbacks._noise_methods import (
-    Averaging,
-    default_period,
-    make_observer,
-    make_streams,
-    norm_parameters,
-)
+from lightning_foresight.callbacks._noise_methods import Averaging, check_streams, make_streams, norm_parameters
+from lightning_foresight.callbacks._noise_pace import NoisePace
 from lightning_foresight.callbacks._noise_recorder import NoiseRecorder
 from lightning_foresight.callbacks._noise_report import NoiseReport
-from lightning_foresight.callbacks._noise_runs import check_run, doubt_of_pace, doubts_of_examples, has_micro_batches
+from lightning_foresight.callbacks._noise_runs import check_run
 from lightning_foresight.callbacks._progress import completed_steps
-from lightning_foresight.functional._checks import fail
 from lightning_foresight.probes.gradient_groups import Groups, parameter_groups, select_parameters
 from lightning_foresight.probes.gradient_preconditioner import OptimizerMetric
 from lightning_foresight.probes.layers import LayerSpec
 from lightning_foresight.probes.samples import batch_length
-from lightning_foresight.schedule import Every, schedule_unit
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -91,9 +82,6 @@ class GradientNoiseScaleCallback(NoiseReport):
         prog_bar: Show ``b_simple`` in the progress bar.
         log_figures: Draw the figure (needs the ``plot`` extra).
         seed: Seed of the signs of splits.
-
-    Attributes:
-        method_in_use: What ``method="auto"`` chose.
 
     Raises:
         ValueError: If an argument is out of range; and at the start of training, if the run cannot be measured.
@@ -163,16 +151,19 @@ class GradientNoiseScaleCallback(NoiseReport):
         self.preconditioner = preconditioner
         self.hessian = hessian
         self.batch_size = batch_size or batch_length
-        self.method_in_use: str | None = None
-        self._paced = every_n_steps is None and schedule is None
+        self._pace = NoisePace(
+            self.name,
+            method=method,
+            schedule=None if every_n_steps is None and schedule is None else self.schedule,
+            budget=budget,
+            batch_size_known=batch_size is not None,
+        )
         self._parameters: list[nn.Parameter] = []
         self._count = partial(count_examples, self.name, self.batch_size)
         self._recorder = NoiseRecorder([], nullcontext, self._count)
         self._curvature = CurvatureRecord(self.name, self.averaging, hessian, budget)
         self._restored: dict[str, Any] = {}
-        self._planned = self._num_due = 0
-        self._owed = self._stepped = self._hurried = False
-        self._doubted: set[str] = set()  # what was warned of
+        self._planned, self._stepped = 0, False
 
     # ---- before training ----
 
@@ -188,62 +179,21 @@ class GradientNoiseScaleCallback(NoiseReport):
         if self._recorder.streams:  # the same callback goes on in another fit
             self._restored = self._restored or self._state()
         streams = make_streams(
-            trainer.optimizers,
-            named,
-            groups,
-            self._norm_layers,
-            device=pl_module.device,
-            averaging=self.averaging,
-            metric=self._metric,
-        )
-        if not any(stream.window.members for stream in streams):
-            fail(self.name, "layers", self.layers, "no optimizer updates the parameters of these layers.")
-        for stream in streams:
-            if stream.window.members and not all(window.members for window in stream.windows):
-                rank_zero_warn(f"{self.name}: {stream.suffix[1:]} updates no normalisation layer, and is not measured.")
+            trainer.optimizers, named, groups, self._norm_layers,
+            device=pl_module.device, averaging=self.averaging, metric=self._metric,
+        )  # fmt: skip
+        check_streams(self.name, self.layers, streams)
         self._recorder = NoiseRecorder(streams, partial(self.leaving_the_run_alone, trainer), self._count)
         self._curvature = CurvatureRecord(self.name, self.averaging, self.hessian, self.budget)
-        self._planned, self._num_due, self.method_in_use = 0, 0, None
-        self._owed = self._stepped = False
+        self._planned, self._stepped = 0, False
+        self._pace.restart()
         previous, self._restored = self._restored, {}
         if trainer.global_step and previous:
-            self._num_due = previous["num_due"]
-            self._curvature.load_state(previous["curvature"])
-            for stream, state in zip(streams, previous["streams"], strict=False):
-                stream.load_state(state)
+            self._go_on(previous)
         self._choose(trainer)
 
     def _choose(self, trainer: Trainer) -> None:
-        several = has_micro_batches(trainer, self.method, self._recorder.last_count)
-        whole = "micro_batches" if several else "split"  # what sees all parameters
-        chosen = whole if self.method == "auto" else self.method
-        wanted = (whole, "per_example") if chosen == "norm_layers" else (chosen,)
-        if wanted == tuple(observer.kind for observer in self._recorder.observers):
-            return
-        self.method_in_use = chosen
-        model, watched = trainer.lightning_module, (self._parameters, self._norm_layers or [])
-        self._recorder.use(
-            [
-                make_observer(kind, model, parameters, model.device, self._metric)
-                for kind, parameters in zip(wanted, watched, strict=False)
-            ]
-        )
-        period = default_period(chosen, self._parameters, self.budget)
-        self._pace = Every(period, "steps") if self._paced else self.schedule
-        self._calibration_period = math.ceil(default_period("split", self._parameters, self.budget) / period)
-        when = f", one step in {period}" if self._paced else ""
-        if self._norm_layers:
-            when += f", calibrated by {whole!r} once in {self._calibration_period} observations"
-        rank_zero_info(f"{self.name}: measuring by method={chosen!r}{when}.")
-        short = doubt_of_pace(trainer.estimated_stepping_batches, period, self.budget) if self._paced else None
-        if short and chosen != "micro_batches" and not self._hurried:
-            self._hurried = True
-            rank_zero_warn(f"{self.name}: {short}")
-        known = self.batch_size is not batch_length
-        for doubt in doubts_of_examples(model, split="split" in wanted, batch_size_known=known):
-            if doubt not in self._doubted:
-                self._doubted.add(doubt)
-                rank_zero_warn(f"{self.name}: {doubt}")
+        self._pace.choose(trainer, self._recorder, self._parameters, self._norm_layers, self._metric)
 
     # ---- during training ----
 
@@ -257,22 +207,14 @@ class GradientNoiseScaleCallback(NoiseReport):
         count = completed_steps(trainer, "start") + 1  # of the step that is being prepared
         if count != self._planned:  # else it goes on accumulating
             self._planned = count
+            self._recorder.looking = []
             with self.leaving_the_run_alone(trainer):
-                self._plan(trainer, count)
-            with self.leaving_the_run_alone(trainer):
-                if self._curvature.is_due(count):
+                self._recorder.looking = self._pace.who_looks(trainer, count, len(self._recorder.observers))
+            if self._curvature.is_due(count):
+                with self.leaving_the_run_alone(trainer):
                     size = self._count(batch)
-                    self._curvature.observe(pl_module, self._parameters, batch, batch_idx, size, self._num_due)
+                    self._curvature.observe(pl_module, self._parameters, batch, batch_idx, size, self._pace.num_due)
         self._recorder.before_forward(batch, batch_idx)
-
-    def _plan(self, trainer: Trainer, count: int) -> None:
-        looking = self._recorder.looking = [False] * len(self._recorder.observers)
-        by_epoch = schedule_unit(self._pace) == "epochs"
-        due = self._pace(trainer.current_epoch + 1 if by_epoch else count)
-        if due or (self._paced and (count == 1 or self._owed)):
-            looking[:] = [True] * len(looking)
-            looking[0] = not self._norm_layers or self._num_due % self._calibration_period == 0
-            self._num_due += 1
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Look at the backward pass of this micro-batch."""
@@ -298,14 +240,14 @@ class GradientNoiseScaleCallback(NoiseReport):
         )
         if any(self._recorder.looking):
             # A step without a backward pass, as when training_step returned None, is made up for by the next one.
-            self._owed = not count and trainer.world_size == 1
+            self._pace.owe(not count and trainer.world_size == 1)
         self._stepped = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Let the batch go, and report after an optimizer step if Lightning logs at it."""
-        if self._stepped and getattr(self._pace, "n", 2) > 1:
+        if self._stepped and any(self._recorder.looking) and not self._pace.every_step:
             self._recorder.remove()  # hooks that only pass by would cost time, too
         self._stepped = False
         self._recorder.forget_batch()
@@ -314,18 +256,3 @@ class GradientNoiseScaleCallback(NoiseReport):
     def release(self) -> None:
         """Remove the hooks."""
         self._recorder.let_go()
-
-    # ---- checkpoints ----
-
-    def _state(self) -> dict[str, Any]:
-        streams = [stream.state() for stream in self._recorder.streams]
-        return {"streams": streams, "curvature": self._curvature.state(), "num_due": self._num_due}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the history and the moments, with the observations that are not in them yet."""
-        return super().state_dict() | {"observed": self._state()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the history and the moments of a checkpoint."""
-        super().load_state_dict(state_dict)
-        self._restored = state_dict["observed"]

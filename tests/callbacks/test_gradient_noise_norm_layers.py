@@ -51,11 +51,11 @@ class Both(Observed):
 def test_the_calibrated_noise_scale_is_the_two_phase_regression_estimate(accumulate, decay):
     torch.manual_seed(1)
     model = Both(signs=signs if accumulate == 1 else None)
-    callback = GradientNoiseScaleCallback(method="norm_layers", decay=decay, budget=1 / 4, groups="layers")
+    callback = GradientNoiseScaleCallback(method="norm_layers", decay=decay, budget=1 / 3, groups="layers")
     fit(model, callback, max_epochs=4 * accumulate, accumulate_grad_batches=accumulate)
     assert callback.num_failures == 0
     whole = np.array([model.noise, model.signal])
-    calibrated = np.arange(len(model.noise)) % 3 == 0  # two thirds of a step, of a quarter
+    calibrated = np.arange(len(model.noise)) % 3 == 0  # the budget
     means, variances, part = two_phase_means(np.array(model.part).T, whole, calibrated, decay)
     last = callback.history.last()
     for name, mean, variance in zip(("trace_sigma", "grad_sq_norm"), means, variances, strict=True):

@@ -171,7 +171,7 @@ def test_a_callback_is_deaf_to_what_another_one_sends_through_the_graph(method):
 
 
 def test_a_first_batch_without_a_loss_is_made_up_for_at_the_next_step():
-    callback = GradientNoiseScaleCallback()  # one step in 34, beginning with the first
+    callback = GradientNoiseScaleCallback()  # one step in 50, beginning with the first
     fit(fresh(SkipsFirst), callback, max_epochs=1)
     assert callback.history.last()["gns/b_simple"].num_samples == 1
 
@@ -274,8 +274,8 @@ def test_a_run_too_short_for_its_budget_is_told_what_to_set_once():
     callback = GradientNoiseScaleCallback(method="split")
     said = said_by(callback, fresh(Observed), max_epochs=10)  # of 6 steps
     assert len(said) == 1
-    assert "budget=0.02 allows one observation in 34 steps, 2 in the 60 of this run" in said[0]
-    assert "Set every_n_steps=3, which takes about 23% of the training time" in said[0]
+    assert "budget=0.02 allows one observation in 50 steps, 2 in the 60 of this run" in said[0]
+    assert "Set every_n_steps=3, which takes about 33% of the training time" in said[0]
     assert said_by(callback, fresh(Observed), max_epochs=10) == []
 
 

@@ -115,9 +115,9 @@ def test_reports_come_at_logging_steps_and_at_the_end_of_epochs():
 
 @pytest.mark.filterwarnings("ignore:.*allows one observation")
 def test_split_is_paced_by_its_budget_and_starts_at_once():
-    callback = GradientNoiseScaleCallback(budget=0.1)  # two thirds of a step at every 7th
+    callback = GradientNoiseScaleCallback(budget=0.1)  # at most a step in ten
     fit(Observed(), callback, max_epochs=4)
-    assert callback.history.last()["gns/b_simple"].num_samples == 4  # steps 1, 7, 14 and 21 of 24
+    assert callback.history.last()["gns/b_simple"].num_samples == 3  # steps 1, 10 and 20 of 24
 
 
 @pytest.mark.parametrize(("width", "expected"), [(8, 3), (8192, 8)])  # 8 steps: 1, 4, 8, or all
