@@ -13,6 +13,9 @@ from lightning_foresight.plotting._style import COLORS, label_epochs, legend_bel
 if TYPE_CHECKING:
     from lightning_foresight.history import Row
 
+# An end of an interval so many times the largest value says no more than one that is not there.
+FAR = 100.0
+
 
 def noise_scale(
     b_simple: Sequence[Row],
@@ -22,7 +25,8 @@ def noise_scale(
 ) -> Figure:
     """Draw the noise scale with its confidence band and the batch size over epochs, on a logarithmic axis.
 
-    Where the interval has no upper end the band runs to the top and an arrow marks it: the noise hides the gradient.
+    Where the interval has no upper end, or one more than 100 times the largest value, the band runs to the top and an
+    arrow marks it: the noise hides the gradient.
     Negative estimates, which occur there, cannot be drawn and are left out of the line.
 
     Args:
@@ -44,10 +48,9 @@ def noise_scale(
     """
     figure, (axes,) = new_figure()
     epochs = [row.epoch for row in b_simple]
-    top = 3 * max(
-        [end for row in b_simple for end in (row.value, row.upper) if math.isfinite(end) and end > 0]
-        + [row.value for row in (*batch_size, *b_noise)]
-    )
+    largest = max(row.value for row in (*b_simple, *batch_size, *b_noise) if math.isfinite(row.value))
+    far = FAR * largest
+    top = 3 * max([largest, *(row.upper for row in b_simple if row.upper <= far)])
     bottom = min(
         [end for row in b_simple for end in (row.value, row.lower) if math.isfinite(end) and end > 0]
         + [row.value for row in (*batch_size, *b_noise) if row.value > 0]
@@ -56,7 +59,7 @@ def noise_scale(
     upper = [max(low, min(row.upper, top)) for low, row in zip(lower, b_simple, strict=True)]
     axes.fill_between(epochs, lower, upper, color=COLORS[0], alpha=0.18, linewidth=0, label="confidence interval")
     axes.plot(epochs, _positive(b_simple), label=r"$\mathcal{B}_\mathrm{simple}$", markersize=4, **line_style(0))
-    unbounded = [row.epoch for row in b_simple if math.isinf(row.upper)]
+    unbounded = [row.epoch for row in b_simple if row.upper > far]
     axes.plot(unbounded, [top] * len(unbounded), linestyle="none", marker="^", color=COLORS[0], label="unbounded")
     if b_noise:
         # The ends that are not there run to the edges of the picture.
