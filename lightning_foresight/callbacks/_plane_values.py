@@ -66,6 +66,13 @@ class PlaneValues:
         options = ", ".join(f"{name}={value:.3g}" for name, value in shown.items() if isinstance(value, int | float))
         return f"{self.estimator} ({options})" if options else self.estimator
 
+    @property
+    def input_interval(self) -> str:
+        """What the ends of I(X;T) are, where they are no 95% interval."""
+        if self.estimator in ("auto", "noisy", "probe"):
+            return "I(X;T) of the population"
+        return "both bounds of I(X;T)" if self.estimator == "kde" else ""
+
     def of_layer(
         self, layer: str, activation: Tensor, samples: PlaneSamples, inputs: Tensor | None
     ) -> dict[str, Estimate | Tensor]:

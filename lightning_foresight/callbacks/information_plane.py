@@ -39,7 +39,8 @@ class InfoPlaneCallback(ForesightCallback):
     ``I_TY_null`` second: what the same estimator reads for shuffled labels, where the truth is 0.
 
     Logged metrics:
-        - ``info_plane/<layer>/I_XT`` with ``_lower`` and ``_upper``: information about the input, in bits.
+        - ``info_plane/<layer>/I_XT`` with ``_lower`` and ``_upper``: information about the input, in bits. With noise
+          the ends are a bracket for all inputs of which these are samples, so that the upper one may exceed log2 n.
         - ``info_plane/<layer>/I_TY`` with ``_lower`` and ``_upper``: information about the target, in bits;
           ``I_TY_<name>`` for several targets.
         - ``info_plane/<layer>/I_TY_null``: the same for shuffled labels.
@@ -209,6 +210,7 @@ class InfoPlaneCallback(ForesightCallback):
                     label_limit=self._samples.label_limits.get(suffix) if in_bits else None,
                     estimator=self._values.title,
                     unit=self._values.unit,
+                    input_interval=self._values.input_interval,
                 )
         for kind, label in (("I_XT", "I(X;T)"), ("I_TT", "I(T;T of the next layer)")):
             lines = {key.split("/")[1]: self.history[key] for key in table if key.endswith(f"/{kind}")}

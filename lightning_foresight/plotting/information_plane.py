@@ -20,6 +20,7 @@ def information_plane(
     label_limit: float | None = None,
     estimator: str = "",
     unit: str = "bits",
+    input_interval: str = "",
 ) -> Figure:
     """Draw the information plane (Shwartz-Ziv & Tishby 2017, arXiv 1703.00810).
 
@@ -30,6 +31,7 @@ def information_plane(
         label_limit: Entropy of the labels, the largest possible I(T;Y); a line.
         estimator: What was estimated, for the title.
         unit: Unit of both axes; empty for a measure of dependence that has none.
+        input_interval: What the ends of I(X;T) are, for the legend.
 
     Example:
         >>> from lightning_foresight.plotting.information_plane import information_plane
@@ -46,6 +48,8 @@ def information_plane(
         )
     if nulls:
         handles.append(Line2D([], [], color="grey", linestyle=":", marker="x", markersize=4, label="shuffled labels"))
+    if input_interval and any(path.x_interval for path in paths.values()):
+        handles.append(Line2D([], [], color="grey", marker="|", markersize=8, linewidth=1.2, label=input_interval))
     if input_limit is not None:
         _frame(axes, paths, input_limit)
     if input_limit is not None and input_limit < axes.get_xlim()[1]:

@@ -98,7 +98,7 @@ def test_the_plane_shows_every_layer_and_both_limits():
     fit(callback, max_epochs=2)
     axes = callback.plot().axes[0]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels[:4] == ["net.2", "net.5", "net.6", "shuffled labels"]
+    assert labels[:5] == ["net.2", "net.5", "net.6", "shuffled labels", "I(X;T) of the population"]
     verticals = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "--"]
     assert verticals[0].get_xdata()[0] == pytest.approx(math.log2(32))
 

@@ -46,7 +46,8 @@ def noisy_information(
 
     For X uniform on the given samples the density is this mixture, so the only error is that of the draws. When the
     samples stand for a larger set, I(X;T+N) is at most :math:`\log n` and too low; leaving out the sample's own term of
-    the mixture makes it too high. ``lower`` and ``upper`` are that bracket.
+    the mixture makes it too high. ``lower`` and ``upper`` are that bracket for the population of inputs, so that
+    ``upper`` may exceed :math:`\log n`, which limits the value of these samples only.
 
     Args:
         activations: Shape ``(n, ...)``, one row for each of n distinct inputs.
