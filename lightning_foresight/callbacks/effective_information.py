@@ -152,7 +152,8 @@ class EICallback(ForesightCallback):
                 return run_example(pl_module, batch, self.run_model)
 
         with undisturbed(pl_module, seed=self.seed):
-            found = layers_of_run(
+            # Reading a parametrised weight in training mode may change its state (spectral norm).
+            self._calls, self._plan = layers_of_run(
                 self.name,
                 pl_module,
                 forward,
@@ -162,12 +163,10 @@ class EICallback(ForesightCallback):
                 method=self.method,
                 max_pairs=self.max_pairs,
             )
-        self._calls, self._plan = found
-        self._bands = sampled_keys(self._plan, self.measures, method=self.method, max_pairs=self.max_pairs)
+            self._bands = sampled_keys(self._plan, self.measures, method=self.method, max_pairs=self.max_pairs)
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
         """Measure the weights as they are now, and every layer of the plan."""
-        # Reading a parametrised weight in training mode may change its state (spectral norm).
         with undisturbed(pl_module, seed=self.seed):
             return self._measure()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -76,6 +75,7 @@ class LogCheckpoint(ShowsArguments, Callback):
         self.saved: list[Path] = []
         self._restored: dict[str, Any] | None = None
         self._last_global_step = 0
+        self._reached = 0.0
         self._epoch, self._step = 0.0, -1
         self._precision = ""
         self._stage: str | None = None
@@ -140,6 +140,7 @@ class LogCheckpoint(ShowsArguments, Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the untrained network."""
         self._last_global_step = trainer.global_step
+        self._reached = completed_epochs(trainer, "step") if trainer.global_step else 0.0
         if self.start and trainer.global_step == 0:
             self._save(trainer, 0.0)
 
@@ -156,8 +157,7 @@ class LogCheckpoint(ShowsArguments, Callback):
         if self.schedule is not None:
             due = schedule_unit(self.schedule) == "steps" and self.schedule(trainer.global_step)
         else:
-            before = now - 1 / max(1, trainer.num_training_batches) * trainer.accumulate_grad_batches
-            due = any(before < epoch <= now for epoch in self.epochs)
+            due = self._has_come(now)
         if due:
             self._save(trainer, now)
 
@@ -168,12 +168,14 @@ class LogCheckpoint(ShowsArguments, Callback):
             by_steps = schedule_unit(self.schedule) == "steps"
             due = self.schedule(trainer.global_step if by_steps else trainer.current_epoch + 1)
         else:
-            # Within an epoch of unknown length nothing was due: its moments are made up for at its end.
-            known = math.isfinite(trainer.num_training_batches)
-            tail = 1 / max(1, trainer.num_training_batches) * trainer.accumulate_grad_batches if known else 1
-            due = any(epoch - tail < moment <= epoch for moment in self.epochs)
+            due = self._has_come(epoch)
         if due:
             self._save(trainer, epoch)
+
+    def _has_come(self, now: float) -> bool:
+        """Say whether one of the moments lies between the last question and now; within rounding, now is now."""
+        before, self._reached = self._reached, now + 1e-9
+        return any(before < moment <= self._reached for moment in self.epochs)
 
     def _save(self, trainer: Trainer, epoch: float) -> None:
         self._epoch, self._step = epoch, trainer.global_step

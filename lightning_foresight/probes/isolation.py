@@ -47,10 +47,10 @@ def undisturbed(model: nn.Module, *, seed: int | None = 0, grad: bool = False) -
         grad: Record gradients inside; use ``torch.autograd.grad``, never ``.backward()``.
     """
     modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
     with ExitStack() as stack:
         stack.enter_context(preserved_random_state(seed, {parameter.device for parameter in model.parameters()}))
         stack.enter_context(_preserved_generators(model))
+        stack.enter_context(_preserved_buffers(model))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.set_grad_enabled(grad))
         if "torch._dynamo" in sys.modules:  # nothing can be compiled before it is imported, and importing it is slow
@@ -64,12 +64,30 @@ def undisturbed(model: nn.Module, *, seed: int | None = 0, grad: bool = False) -
             yield
         finally:
             model.__dict__.pop("log", None)
-            with torch.no_grad():
-                for buffer, version, value in buffers:
-                    if buffer._version != version:
-                        buffer.copy_(value)
             for module, training in modes:
                 module.training = training
+
+
+@contextmanager
+def _preserved_buffers(model: nn.Module) -> Iterator[None]:
+    """Restore the buffers of modules: their values, which tensors they are, and that there are no others."""
+    before = [
+        (module, {name: (buffer, None if buffer is None else buffer.detach().clone()) for name, buffer in held.items()})
+        for module in model.modules()
+        for held in [module._buffers]
+    ]
+    try:
+        yield
+    finally:
+        for module, held in before:
+            for name in module._buffers.keys() - held.keys():
+                del module._buffers[name]
+            for name, (buffer, value) in held.items():
+                module._buffers[name] = buffer
+                if buffer is not None and value is not None:
+                    # All of them, for the kernels of BatchNorm change them without counting; and without counting, for
+                    # a backward pass that is still to come may have saved them.
+                    buffer.data.copy_(value)
 
 
 @contextmanager

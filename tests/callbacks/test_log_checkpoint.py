@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_foresight import EICallback, LogCheckpoint, LogSchedule
 from lightning_foresight.schedule import Every
@@ -29,6 +29,27 @@ def test_checkpoints_are_saved_at_the_moments_asked_for(arguments, moments, tmp_
     fit(callback, max_epochs=4)  # of 6 steps each
     assert _epochs(callback) == pytest.approx(moments, abs=1e-5)
     assert all(path.exists() for path in callback.saved)
+
+
+@pytest.mark.parametrize(
+    ("moments", "batches", "accumulate", "saved"),
+    [
+        ((1.1,), 10, 1, [1.1]),
+        ((1.1, 1.3), 10, 1, [1.1, 1.3]),
+        ((0.1,), 20, 1, [0.1]),
+        ((5 / 3,), 3, 1, [5 / 3]),
+        ((1.0,), 3, 2, [1.0]),
+        ((0.7,), 10, 4, [0.8]),
+        ((1, 2), 3, 4, [1, 2]),
+    ],
+)
+def test_every_moment_is_saved_once_whatever_the_number_of_batches(moments, batches, accumulate, saved, tmp_path):
+    callback = LogCheckpoint(tmp_path, epochs=moments, start=False)
+    inputs, targets = tiny_data()[0].dataset.tensors
+    loader = DataLoader(TensorDataset(inputs[: 2 * batches], targets[: 2 * batches]), batch_size=2)
+    trainer = pl.Trainer(**QUIET, max_epochs=2, accumulate_grad_batches=accumulate, callbacks=callback)
+    trainer.fit(TinyModel(), loader)
+    assert _epochs(callback) == pytest.approx(saved, abs=1e-5)
 
 
 def test_a_run_resumed_from_a_checkpoint_is_the_run_that_was_never_interrupted(tmp_path):

@@ -47,8 +47,26 @@ class Counting(TinyModel):
         return self.net(x) + 1e-3 * self.calls
 
 
+class Replacing(TinyModel):
+    """A forward that puts other tensors in the place of its buffers, and one that changes them without counting."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("first", None)
+        self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("variance", torch.ones(3))
+
+    def forward(self, x):
+        self.calls = self.calls + 1
+        if self.first is None:
+            self.first = x.mean().detach()
+        outputs = nn.functional.batch_norm(self.net(x), self.mean, self.variance, training=True)
+        return outputs + 1e-3 * (self.calls + self.first + self.mean)
+
+
 @every_callback
-@pytest.mark.parametrize("model", [Parametrised, NoisyBackward, Counting])
+@pytest.mark.parametrize("model", [Parametrised, NoisyBackward, Counting, Replacing])
 def test_models_with_state_of_their_own_end_with_the_same_bits(name, model):
     watched, unwatched = fit(CALLBACKS[name](every_n_steps=1), model=model), fit(model=model)
     assert_same_run(watched, unwatched)
