@@ -7,7 +7,9 @@ left to chance.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -21,6 +23,8 @@ INPUTS_A_PAIR = 32
 FEWEST_INPUTS = 16
 # This share of the inputs is drawn evenly, so that no pair stands for very many.
 EVENLY = 0.5
+# Coefficients that are fitted to fewer pairs fit these pairs too well; of still fewer no error is known.
+PAIRS_A_GUESS, FEWEST_PAIRS = 64, 8
 # Guesses that stay in the cache of a CPU are summed several times faster.
 CPU_CACHE_BYTES = 2**21
 
@@ -125,14 +129,15 @@ def total_of_choice(bits: Tensor, choice: PairChoice) -> Estimate:
     """
     (all_outputs, all_inputs), (drawn, each) = choice.size, bits.shape
     predicted, residual = bits.new_zeros(()), bits
-    for slope, guess, total in _independent_guesses(bits, choice):
+    fitted = min(len(choice.guesses), 1 + bits.numel() // PAIRS_A_GUESS)
+    for slope, guess, total in islice(_independent_guesses(bits, choice), fitted):
         predicted, residual = predicted + slope * total, residual - slope * guess
     expanded = choice.counts * residual
     rows = expanded.sum(1)
     between = all_outputs * (all_outputs / drawn - 1) * rows.var() if drawn < all_outputs else rows.new_zeros(())
     within = all_outputs / drawn * each * expanded.var(1).sum() if each < all_inputs else rows.new_zeros(())
     # What the coefficients were fitted to, they fit better than the rest.
-    free = bits.numel() / max(1, bits.numel() - len(choice.guesses))
+    free = bits.numel() / (bits.numel() - fitted) if bits.numel() >= FEWEST_PAIRS else math.nan
     return make_estimate(
         predicted + all_outputs / drawn * rows.sum(),
         std_error=((between + within) * free).sqrt(),

@@ -25,7 +25,7 @@ def choose(weight, max_pairs, seed=0):
 
 def carried(weight):
     """Something like bits: larger for larger weights, other outputs other factors."""
-    share = weight.square() / weight.square().sum(1, keepdim=True)
+    share = weight.square() / weight.square().sum(1, keepdim=True).clamp_min(1e-30)
     return share.sqrt() * torch.linspace(0.5, 1.5, len(weight), dtype=torch.float64).unsqueeze(1) + 0.1
 
 
@@ -51,7 +51,8 @@ def test_few_pairs_are_not_chosen_among():
 
 
 @pytest.mark.parametrize(
-    ("outputs", "inputs", "most"), [(30, 400, 1500), (300, 40, 1500), (6, 40, 100), (300, 12, 600)]
+    ("outputs", "inputs", "most"),
+    [(30, 400, 1500), (300, 40, 1500), (6, 40, 100), (300, 12, 600), (1, 3000, 30), (2000, 1, 30)],
 )
 def test_totals_are_unbiased_and_their_errors_honest(outputs, inputs, most):
     weight = weights(outputs, inputs, zeros=0.3)
@@ -76,6 +77,12 @@ def test_what_the_guesses_explain_has_no_error():
     expected = 2 * choice.sums[0] + 3 * choice.sums[1] - choice.sums[2]
     assert total.value.item() == pytest.approx(expected.item(), rel=1e-9)
     assert total.std_error.item() < 1e-6
+
+
+def test_the_error_of_very_few_pairs_is_unknown():
+    weight = weights(1, 3000)
+    choice = choose(weight, 2)
+    assert total_of_choice(bits_of(choice, carried(weight)), choice).std_error.isnan()
 
 
 def test_weights_that_are_all_alike_do_no_harm():
