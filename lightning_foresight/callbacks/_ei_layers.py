@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from lightning_foresight.callbacks._events import Measured
 from lightning_foresight.callbacks._perturbation_checks import check_plan
 from lightning_foresight.functional import Estimate, make_estimate, trace_weight_layers
 from lightning_foresight.functional._trace import LayerCall, first_tensor
+from lightning_foresight.functional.effective_information.activations import monotone_rule
 from lightning_foresight.functional.effective_information.affine import as_affine
 from lightning_foresight.functional.effective_information.causal import has_exact_method
 from lightning_foresight.functional.effective_information.composites import part_names
@@ -98,6 +99,16 @@ def range_of_inputs(owner: str, batch: Any) -> tuple[float, float] | None:
         "Pass in_range=(low, high) to choose it."
     )
     return low, high
+
+
+def out_range_of(
+    layer: PerturbedLayer, wanted: tuple[float, float] | Literal["dynamic"] | None
+) -> tuple[float, float] | Literal["dynamic"]:
+    """Return the range of a layer's outputs to bin: the one asked for, where the layer has such a one."""
+    if wanted == "dynamic":
+        monotone = as_affine(layer.module) is not None and monotone_rule(layer.activation) is not None
+        return "dynamic" if monotone else layer.out_range
+    return layer.out_range if wanted is None else wanted
 
 
 def sampled_keys(plan: Sequence[PerturbedLayer], measures: Sequence[str], *, method: str, max_pairs: int) -> list[str]:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from lightning_foresight.callbacks._stand_in import StandIn
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.probes.isolation import preserved_random_state
-from lightning_foresight.probes.samples import batch_length, fixed_batches, split_batch
+from lightning_foresight.probes.samples import batch_length, fixed_batches, split_batch, with_forward
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -91,13 +91,15 @@ def run_example(pl_module: LightningModule, batch: Any, run_model: Callable[[Lig
     try:
         if getattr(pl_module, "example_input_array", None) is None:
             return run_model(pl_module, batch)
+        model = with_forward(pl_module)
         if isinstance(batch, dict):  # Lightning's own convention for several inputs
-            return pl_module(**batch)
-        return pl_module(*batch) if isinstance(batch, tuple) else pl_module(batch)
+            return model(**batch)
+        return model(*batch) if isinstance(batch, tuple) else model(batch)
     except Exception as error:
         raise ValueError(
-            f"{type(pl_module).__name__} cannot be run on an example batch ({type(error).__name__}: {error}). Set its "
-            "example_input_array, or override run_model(self, pl_module, batch) of the callback."
+            f"{type(pl_module).__name__} cannot be run on an example batch ({type(error).__name__}: {error}). Or "
+            "override run_model(self, pl_module, batch) of the callback to say how to run it; a model with a forward "
+            "may say by its example_input_array what that takes."
         ) from error
 
 

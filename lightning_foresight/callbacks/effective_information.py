@@ -10,7 +10,14 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor
 
 from lightning_foresight.callbacks._base import ForesightCallback, Measured
-from lightning_foresight.callbacks._ei_layers import TOTALS, layers_of_run, range_of_inputs, sampled_keys, with_bounds
+from lightning_foresight.callbacks._ei_layers import (
+    TOTALS,
+    layers_of_run,
+    out_range_of,
+    range_of_inputs,
+    sampled_keys,
+    with_bounds,
+)
 from lightning_foresight.callbacks._samples import example_batch, run_example
 from lightning_foresight.functional import Estimate, causal_measures, make_estimate, weight_ei
 from lightning_foresight.functional._checks import check_choice, check_int, check_range, fail
@@ -35,6 +42,10 @@ class EICallback(ForesightCallback):
     the activation that follows. Parts and sensitivity are exact for affine layers with a monotone activation, GELU or
     SiLU; a convolution is measured on one receptive field.
 
+    ``network_determinism`` and ``network_degeneracy`` are torch-foresight's :math:`\langle H(W_{out}) \rangle` and
+    :math:`H(\langle W_{out} \rangle)`: 0 and :math:`\log_2 N` for an identity. Klein & Hoel call :math:`\log_2 N` minus
+    each by these names.
+
     Logged metrics, in bits:
         - ``ei/network``, ``ei/network_determinism``, ``ei/network_degeneracy`` and ``ei/network_effectiveness`` (a pure
           number): from the weights of all layers, or of those that ``layers`` chooses.
@@ -53,6 +64,10 @@ class EICallback(ForesightCallback):
         norm: How out-weights become a distribution: ``"lin"``, ``"soft"`` or ``"sig"``.
         in_range: Range of the noise on the first layer's inputs; by default that of a batch of training data. Other
             layers take the range of the activation before them.
+        out_range: Range of the outputs that are binned, of all layers, or ``"dynamic"`` for all that a layer can put
+            out (of affine layers with a monotone activation; others keep the default). By default the range of the
+            activation, (0, 10) after ReLU and (-10, 10) after none; a layer that uses a tenth of it uses a tenth of
+            the bins.
         in_bins: Number of bins of each input.
         out_bins: Number of bins of each output.
         method: ``"auto"``, ``"exact"`` or ``"sampled"``.
@@ -93,6 +108,7 @@ class EICallback(ForesightCallback):
         measures: Sequence[Literal["weights", "parts", "sensitivity", "vector"]] = ("weights", "parts", "sensitivity"),
         norm: Literal["lin", "soft", "sig"] = "lin",
         in_range: tuple[float, float] | None = None,
+        out_range: tuple[float, float] | Literal["dynamic"] | None = None,
         in_bins: int = 64,
         out_bins: int = 64,
         method: Literal["auto", "exact", "sampled"] = "auto",
@@ -133,6 +149,11 @@ class EICallback(ForesightCallback):
         self.measures = tuple(measures)
         self.norm = norm
         self.in_range = None if in_range is None else check_range(self.name, "in_range", in_range)
+        self.out_range = out_range
+        if isinstance(out_range, str):
+            check_choice(self.name, "out_range", out_range, ("dynamic",))
+        elif out_range is not None:
+            self.out_range = check_range(self.name, "out_range", out_range)
         self.in_bins = in_bins
         self.out_bins = out_bins
         self.method = method
@@ -226,7 +247,7 @@ class EICallback(ForesightCallback):
             layer.module,
             layer.activation,
             in_range=layer.in_range,
-            out_range=layer.out_range,
+            out_range=out_range_of(layer, self.out_range),
             in_shape=layer.in_shape,
             in_bins=self.in_bins,
             out_bins=self.out_bins,

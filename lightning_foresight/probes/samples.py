@@ -150,7 +150,7 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
     Raises:
         TypeError: If a mapping does not fit what ``forward`` takes, or there is no ``forward``.
     """
-    model = _with_forward(model)
+    model = with_forward(model)
     if not isinstance(inputs, dict):
         return model(inputs)
     parameters = inspect.signature(model.forward).parameters
@@ -170,7 +170,12 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
     )
 
 
-def _with_forward(model: nn.Module) -> nn.Module:
+def with_forward(model: nn.Module) -> nn.Module:
+    """Return the model, or the only submodule with parameters of one that has no ``forward``.
+
+    Raises:
+        TypeError: If there is not one such submodule.
+    """
     # Both Lightning packages and torch have one of their own, which says that there is none.
     if type(model).forward.__qualname__ not in ("_forward_unimplemented", "LightningModule.forward"):
         return model
@@ -179,5 +184,5 @@ def _with_forward(model: nn.Module) -> nn.Module:
         return next(iter(trained.values()))
     raise TypeError(
         f"{type(model).__name__} has no forward, and {', '.join(trained) or 'no submodule'} with parameters to run in "
-        "its place. Write forward(self, x), or override run_model(self, pl_module, batch) of the callback."
+        "its place. Write forward(self, x), which may be what training_step calls."
     )

@@ -376,3 +376,20 @@ def test_layers_that_every_measurement_would_fail_on_stop_the_run_before_it_star
 def test_fewer_samples_than_an_estimate_takes_are_refused_at_once():
     with pytest.raises(ValueError, match=r"EICallback\(num_samples=15\): expected an integer of at least 16"):
         EICallback(num_samples=15)
+
+
+def test_outputs_are_binned_over_the_range_asked_for():
+    found = {}
+    for out_range in (None, (-2.0, 2.0), "dynamic"):
+        callback = EICallback(measures=("parts",), in_range=(-1, 1), out_range=out_range, in_bins=8, out_bins=8)
+        fit(callback, max_epochs=1)
+        assert callback.num_failures == 0
+        found[out_range] = {key: row.value for key, row in callback.history.last().items()}
+    # No activation follows the first layer: by default its outputs are a few bins of (-10, 10).
+    values = [found[out_range]["ei/net.0/parts"] for out_range in (None, (-2.0, 2.0), "dynamic")]
+    assert values[0] < values[1]
+    assert values[0] < values[2]
+    with pytest.raises(ValueError, match=r"EICallback\(out_range='wide'\)"):
+        EICallback(out_range="wide")
+    with pytest.raises(ValueError, match=r"EICallback\(out_range=\(1, 0\)\)"):
+        EICallback(out_range=(1, 0))
