@@ -113,10 +113,31 @@ def _check_labels(pieces: list[Any], count: int, owner: str, argument: str) -> T
         ) from error
     if labels.is_floating_point() or labels.is_complex() or labels.shape != (count,):
         raise ValueError(
-            f"{owner}: the targets are {describe(labels)} for {count} samples; expected one integer label each. Pass a "
-            f"function that turns a batch into labels, for instance {argument}=lambda batch: batch[1].argmax(1)."
+            f"{owner}: the targets are {describe(labels)} for {count} samples; expected one integer label each. "
+            f"{_what_would_do(labels, count, argument)}"
         )
     return labels
+
+
+def _what_would_do(labels: Tensor, count: int, argument: str) -> str:
+    """Say which function makes labels of these targets."""
+    if labels.ndim == 2 and labels.shape[0] == count and labels.shape[1] > 1 and not labels.is_complex():
+        return f"Turn one-hot rows or scores into class numbers: {argument}=lambda batch: batch[1].argmax(1)."
+    column = labels.shape == (count, 1)
+    targets = "batch[1].squeeze(1)" if column else "batch[1]"
+    if labels.is_complex() or not (column or labels.shape == (count,)):
+        return f"Pass a function that turns a batch into labels of shape (samples,): {argument}=lambda batch: ..."
+    if not labels.is_floating_point():
+        return f"Drop the last axis: {argument}=lambda batch: {targets}."
+    if bool((labels == labels.round()).all()):
+        return f"Turn whole numbers stored as floats into integers: {argument}=lambda batch: {targets}.long()."
+    if not bool(labels.isfinite().all()):
+        return f"Some are NaN or infinite: leave out those samples, or give them a label of their own by {argument}=."
+    low, high = (f"{float(end):.3g}" for end in labels.aminmax())
+    return (
+        "Continuous targets, as of a regression, have to be cut into classes, for instance 8 intervals of equal width: "
+        f"{argument}=lambda batch: torch.bucketize({targets}, torch.linspace({low}, {high}, 9).to(batch[1])[1:-1])."
+    )
 
 
 def _entropy_of(labels: Tensor) -> float:
