@@ -142,7 +142,7 @@ def weight_effective_information(
 
     Returns:
         ``ei``, ``determinism``, ``degeneracy``, ``effectiveness`` and the same of every layer in ``layers``.
-        ``determinism`` is torch-foresight's :math:`\langle H(W_{out}) \rangle`: 0 for an identity, not its largest value.
+        ``determinism`` is torch-foresight's :math:`\langle H(W_{out}) \rangle`: 0 for an identity.
 
     Raises:
         ValueError: If no layer can be measured, a name is unknown, an argument is out of range or a weight not finite.
