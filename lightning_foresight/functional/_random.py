@@ -28,17 +28,17 @@ def forked_random_state(devices: Iterable[torch.device], seed: int | None = None
 
     Args:
         devices: The devices; the CPU may be among them.
-        seed: Seeds them, and no others, inside. ``torch.manual_seed`` would seed all devices of the machine.
+        seed: Seeds them, and no others, inside; an integer of numpy will do. ``torch.manual_seed`` would seed all devices of the machine.
     """
     others = {device for device in devices if device.type not in ("cpu", "meta")}
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[]))
         if seed is not None:
-            torch.default_generator.manual_seed(seed)
+            torch.default_generator.manual_seed(int(seed))
         for device in others:
             module = torch.get_device_module(device)
             stack.enter_context(torch.random.fork_rng([device.index or 0], device_type=device.type))
             if seed is not None:
                 with module.device(device) if hasattr(module, "device") else ExitStack():
-                    module.manual_seed(seed)
+                    module.manual_seed(int(seed))
         yield
