@@ -62,8 +62,8 @@ def measure_checkpoints(
         FileNotFoundError: If a checkpoint is not there.
         TypeError: If a callback is none of this package, or the model is no module.
         ValueError: If a checkpoint is none of a Trainer or does not fit the model, a callback cannot measure a model at
-            rest, two have the same prefix, or the precision is none of ``"32-true"``, ``"64-true"``, ``"16-true"``,
-            ``"bf16-true"``, ``"16-mixed"`` and ``"bf16-mixed"``.
+            rest, two have the same prefix, ``output`` is another kind of file, or the precision is none of
+            ``"32-true"``, ``"64-true"``, ``"16-true"``, ``"bf16-true"``, ``"16-mixed"`` and ``"bf16-mixed"``.
 
     Example:
         >>> from lightning_foresight import EICallback
@@ -129,8 +129,7 @@ def read_measurements(output: str | Path) -> History:
     """
     with open(output, newline="") as file:
         reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            fail("read_measurements", "output", str(output), f"expected the columns {', '.join(COLUMNS)}.")
+        _check_columns("read_measurements", output, reader)
         rows = [
             Row(
                 int(line["step"]),
@@ -149,12 +148,25 @@ def read_measurements(output: str | Path) -> History:
     return history
 
 
+def _check_columns(owner: str, output: Path | str, reader: csv.DictReader[str]) -> None:
+    if tuple(reader.fieldnames or ()) != COLUMNS:
+        fail(owner, "output", str(output), f"expected the columns {', '.join(COLUMNS)}.")
+
+
+def _is_begun(output: Path) -> bool:
+    """Say whether there are lines in the file; one that is empty, as of ``mktemp``, is yet to be begun."""
+    return output.exists() and output.stat().st_size > 0
+
+
 def _check(model: Any, paths: list[Path], callbacks: list[ForesightCallback], output: Path) -> None:
     """Find mistakes before anything is measured, which may take hours."""
     if not isinstance(model, torch.nn.Module):
         fail("measure_checkpoints", "model", model, "expected a model, made as for the run; its weights are replaced.")
     if output.is_dir():
         fail("measure_checkpoints", "output", str(output), "it is a folder; expected the path of a CSV file.")
+    if _is_begun(output):
+        with open(output, newline="", errors="replace") as file:
+            _check_columns("measure_checkpoints", output, csv.DictReader(file))
     for path in paths:
         if path.is_dir():
             expected = "it is a folder; expected files, such as sorted(Path(folder).glob('*.ckpt'))."
@@ -189,7 +201,7 @@ def _rows(callback: ForesightCallback, trainer: Any, model: Any, checkpoint: dic
 
 def _present(output: Path) -> set[tuple[Path, str]]:
     """Return checkpoint and prefix of every value in the file, however the path was written."""
-    if not output.exists():
+    if not _is_begun(output):
         return set()
     with open(output, newline="") as file:
         found = {(line["checkpoint"], line["key"].split("/", 1)[0]) for line in csv.DictReader(file) if line["key"]}
@@ -201,7 +213,7 @@ def _append(output: Path, checkpoint: Path, rows: list[Row]) -> None:
     text = io.StringIO()
     writer = csv.writer(text)
     with FileLock(f"{output}.lock"):
-        if not output.exists():
+        if not _is_begun(output):
             writer.writerow(COLUMNS)
         present = _present(output)  # another job may have been faster
         named = [(row, (Path(checkpoint).resolve(), row.key.split("/", 1)[0])) for row in rows]

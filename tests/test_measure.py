@@ -224,6 +224,26 @@ def test_checkpoints_of_lightning_within_an_epoch_tell_its_fraction(tmp_path):
     assert epochs == pytest.approx([8 / 6, 2])
 
 
+def test_an_empty_file_is_begun(tmp_path):
+    paths, _ = _run(tmp_path)
+    output = tmp_path / "empty.csv"
+    output.touch()
+    assert _measure(paths, _callbacks()[0], output) == paths
+    assert [row.epoch for row in read_measurements(output)["ei/network"]] == [0, 1, 2, 3]
+    assert _measure(paths, _callbacks()[0], output) == []
+
+
+def test_a_file_of_another_kind_is_refused_and_left_alone(tmp_path):
+    paths, _ = _run(tmp_path)
+    other = tmp_path / "other.csv"
+    other.write_text("a,b\n1,2\n")
+    with pytest.raises(
+        ValueError, match=r"measure_checkpoints\(output='.*other.csv'\): expected the columns checkpoint"
+    ):
+        _measure(paths, _callbacks()[0], other)
+    assert other.read_text() == "a,b\n1,2\n"
+
+
 def test_mistakes_are_named_before_anything_is_measured(tmp_path):
     paths, _ = _run(tmp_path)
     folder, plain = paths[0].parent, tmp_path / "plain.ckpt"

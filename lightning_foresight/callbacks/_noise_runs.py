@@ -135,7 +135,7 @@ def has_micro_batches(trainer: Trainer, method: str, last_count: int) -> bool:
 
 
 def doubt_of_pace(steps: float, period: int, budget: float) -> str | None:
-    """Return, in words, that a run is too short for the observations that an interval takes, and what to set.
+    """Return, in words, that a run is too short for a narrow interval, and what to set.
 
     The budget is a promise about cost, so the period is left as it is.
 
@@ -149,9 +149,9 @@ def doubt_of_pace(steps: float, period: int, budget: float) -> str | None:
     if seen >= FEW_OBSERVATIONS or shorter < 1:
         return None
     return (
-        f"budget={budget} allows one observation in {period} steps, {int(seen)} in the {int(steps)} of this run; an "
-        f"interval takes {FEW_OBSERVATIONS} or more. Set every_n_steps={shorter}, which takes about "
-        f"{100 * budget * period / shorter:.2g}% of the training time."
+        f"budget={budget} allows one observation in {period} steps, {int(seen)} in the {int(steps)} of this run; "
+        f"fewer than {FEW_OBSERVATIONS} make a wide interval, often without an end. Set every_n_steps={shorter}, which "
+        f"takes about {100 * budget * period / shorter:.2g}% of the training time."
     )
 
 

@@ -156,16 +156,18 @@ def _pick(estimate: Estimate, part: slice | list[int]) -> Estimate:
 
 
 def _efficiency(scale: NoiseScale, batch_size: Tensor) -> Estimate:
-    """Return B / (B + B_simple), the progress of a step over that of one without noise."""
+    """Return B / (B + B_simple), the progress of a step over that of one without noise, in [0, 1]."""
     b, s, g = scale
     lower, upper = (end.reshape(-1)[0].nan_to_num(posinf=torch.inf, neginf=0.0) for end in b.interval())
     size = batch_size.to(lower)
-    signal = size * g.value.reshape(-1)[0]
+    # Single estimates of |G|^2 and the noise may be negative: then no signal is seen, or no noise.
+    signal, noise = (part.value.reshape(-1)[0].clamp(min=0) for part in (g, s))
+    value = torch.where(signal == 0, signal, size * signal / (size * signal + noise))
     return b._replace(
-        value=signal / (signal + s.value.reshape(-1)[0]),
+        value=value,
         std_error=torch.full_like(lower, torch.nan),
         num_samples=b.num_samples.reshape(-1)[0],
         saturation=torch.zeros_like(lower),
-        lower=(size / (size + upper)).clamp(0, 1),
-        upper=(size / (size + lower.clamp(min=0))).clamp(0, 1),
+        lower=(size / (size + upper)).clamp(0, 1).fmin(value),
+        upper=(size / (size + lower.clamp(min=0))).clamp(0, 1).fmax(value),
     )

@@ -45,7 +45,8 @@ class GradientNoiseScaleCallback(NoiseReport):
         - ``gns/trace_sigma`` and ``gns/grad_sq_norm``, the parts, with intervals.
         - ``gns/batch_size``, the examples of the latest step, all micro-batches and devices together.
         - ``gns/efficiency``, :math:`B / (B + \mathcal B_\text{simple})` at that batch size: the progress of a step over
-          that of a step without noise. Near 0 larger batches pay, near 1 they do not.
+          that of a step without noise. Near 0 larger batches pay, near 1 they do not; 0 where ``grad_sq_norm`` is not
+          positive, as nothing but noise is seen then.
         - ``gns/b_simple/<group>`` for the groups of ``groups``; ``gns/b_simple/optimizer_<i>`` instead of
           ``gns/b_simple`` when there are several optimizers.
         - ``gns/b_norm_layers`` with ``method="norm_layers"``: what these layers say before they are calibrated.

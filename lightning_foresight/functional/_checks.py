@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -25,6 +26,11 @@ def check_int(owner: str, argument: str, value: Any, minimum: int) -> None:
     """Require an integer of at least ``minimum``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         fail(owner, argument, value, f"expected an integer of at least {minimum}.")
+
+
+def is_number(value: Any) -> bool:
+    """Say whether something is a real number, of Python or numpy; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_bool(owner: str, argument: str, value: Any) -> None:

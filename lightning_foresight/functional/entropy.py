@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._checks import check_base
+from lightning_foresight.functional._checks import check_base, describe
 
 
 def entropy(p: Tensor, dim: int = -1, base: float = 2) -> Tensor:
@@ -24,6 +24,7 @@ def entropy(p: Tensor, dim: int = -1, base: float = 2) -> Tensor:
         Entropies, of the shape of ``p`` without ``dim``.
 
     Raises:
+        TypeError: If ``p`` is a tensor of integers, which are no probabilities.
         ValueError: If ``base`` is not above 1.
 
     Example:
@@ -33,4 +34,9 @@ def entropy(p: Tensor, dim: int = -1, base: float = 2) -> Tensor:
         tensor([1.0000, 1.5000])
     """
     check_base("entropy", base)
+    if not p.is_floating_point():
+        raise TypeError(
+            f"entropy(p): got {describe(p)}; expected probabilities, of a floating dtype. For samples use "
+            "discrete_entropy(torch.bincount(labels))."
+        )
     return -torch.special.xlogy(p, p).sum(dim) / math.log(base)

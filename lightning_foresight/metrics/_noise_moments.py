@@ -57,4 +57,4 @@ class NoiseMoments(ShowsArguments, Metric):
 
     def _on_device(self, value: Tensor | float) -> Tensor:
         # A fill, unlike a copy from the host, does not wait for the device.
-        return value.to(self.sums) if isinstance(value, Tensor) else self.sums.new_full((), value)
+        return value.to(self.sums) if isinstance(value, Tensor) else self.sums.new_full((), float(value))

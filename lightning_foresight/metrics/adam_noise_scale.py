@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._checks import fail
+from lightning_foresight.functional._checks import fail, is_number
 from lightning_foresight.functional.gradient_noise.moments import noise_moments
 from lightning_foresight.functional.gradient_noise.preconditioner import preconditioned_sq_norm
 from lightning_foresight.metrics._noise_moments import NoiseMoments
@@ -98,7 +98,7 @@ class AdamNoiseScale(NoiseMoments):
                 "expected at least two micro-batches; one gradient alone cannot separate noise from signal.",
             )
         sizes = list(batch_size) if isinstance(batch_size, Sequence) else [batch_size] * len(gradients)
-        if len(sizes) != len(gradients) or not all(isinstance(size, (int, float)) and size > 0 for size in sizes):
+        if len(sizes) != len(gradients) or not all(is_number(size) and size > 0 for size in sizes):
             fail(
                 "AdamNoiseScale.update",
                 "batch_size",
@@ -116,7 +116,7 @@ class AdamNoiseScale(NoiseMoments):
             return
         small = torch.stack([preconditioned_sq_norm(part, preconditioner) for part in gradients]).mean()
         big = preconditioned_sq_norm([_mean(pieces) for pieces in zip(*gradients, strict=True)], preconditioner)
-        size = harmonic_mean(sizes)
+        size = harmonic_mean([float(one) for one in sizes])
         moments = noise_moments(self._on_device(small), self._on_device(big), size, len(gradients) * size)
         self._add(*(moment.reshape(1) for moment in moments))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_foresight.functional._checks import check_int, fail
+from lightning_foresight.functional._checks import check_int, fail, is_number
 from lightning_foresight.functional.gradient_noise.moments import noise_moments
 from lightning_foresight.metrics._noise_moments import NoiseMoments
 
@@ -71,7 +71,8 @@ class GradientNoiseScale(NoiseMoments):
             batch_big: ``batch_small`` times the number of small batches, likewise.
 
         Raises:
-            ValueError: If a shape is wrong, or the batch sizes are numbers that are not positive or not
+            TypeError: If a norm is neither a tensor nor a number.
+            ValueError: If a shape is wrong, lengths differ, or the batch sizes are numbers that are not positive or not
                 ``batch_small < batch_big``. Tensors are not looked into, which would wait for the device: an
                 observation with equal sizes is not finite.
         """
@@ -83,10 +84,17 @@ class GradientNoiseScale(NoiseMoments):
                 "to be larger than batch_small. One batch size alone cannot separate noise from signal: pass the sizes "
                 "of a micro-batch and of all micro-batches of the step together."
             )
+        names = ("sq_norm_small", "sq_norm_big", "batch_small", "batch_big")
+        lengths = [len(value) for value in (small, big, b_small, b_big)]
+        if len(set(lengths) - {1}) > 1:
+            raise ValueError(
+                f"GradientNoiseScale.update({', '.join(names)}): got {', '.join(map(str, lengths))} values; expected "
+                "one of each for every observation, or one for all."
+            )
         self._add(*noise_moments(small, big, b_small, b_big))
 
     def _observations(self, name: str, value: Tensor | float) -> Tensor:
-        if not isinstance(value, (int, float, Tensor)):
+        if not isinstance(value, Tensor) and not is_number(value):
             fail("GradientNoiseScale.update", name, value, "expected a tensor or a number.", TypeError)
         norms = self._on_device(value)
         axes = self.sums.ndim - 1
@@ -98,6 +106,6 @@ class GradientNoiseScale(NoiseMoments):
         return norms.reshape(-1, *norms.shape[-1:][:axes])
 
     def _sizes(self, name: str, value: Tensor | float) -> Tensor:
-        if not isinstance(value, Tensor) and not (isinstance(value, (int, float)) and 0 < value < math.inf):
+        if not isinstance(value, Tensor) and not (is_number(value) and 0 < value < math.inf):
             fail("GradientNoiseScale.update", name, value, "expected a positive number of examples.")
         return self._on_device(value).reshape(-1, *[1] * (self.sums.ndim - 1))

@@ -14,7 +14,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from lightning_foresight.callbacks import GradientNoiseScaleCallback
+from lightning_foresight.callbacks._noise_stream import _efficiency
 from lightning_foresight.functional import exact_noise_scale
+from lightning_foresight.functional.gradient_noise.moments import MomentSums, moment_sums
+from lightning_foresight.functional.gradient_noise.noise_scale import noise_scale_from_sums
 from lightning_foresight.schedule import LogSchedule
 from tests.contract.cases import assert_same_run
 from tests.contract.noise_cells import GAN, Convolutional, Manual
@@ -378,6 +381,23 @@ def test_the_suggestion_and_the_efficiency_follow_from_the_last_noise_scale():
     assert efficiency.lower == pytest.approx(size.value / (size.value + scale.upper))
     suggestion = callback.suggest_batch_size()
     assert (suggestion.lower, suggestion.upper) == (max(0, scale.lower), scale.upper)
+
+
+@pytest.mark.parametrize(
+    ("signal", "noise", "expected"),
+    [
+        ((-0.5, 0.1, -0.2, -0.3), (90.0, 80.0, 85.0, 95.0), 0.0),  # the noise hides the gradient
+        ((-0.5, -0.51, -0.49, -0.5), (-90.0, -80.0, -85.0, -95.0), 0.0),
+        ((0.5, 0.51, 0.49, 0.5), (-9.0, 8.0, -5.0, -4.0), 1.0),
+        ((0.5, 0.51, 0.49, 0.5), (32.0, 33.0, 31.0, 32.0), 1 / 3),  # 32 / (32 + 64)
+    ],
+)
+def test_the_efficiency_is_a_share_within_its_interval(signal, noise, expected):
+    sums = MomentSums(*moment_sums(torch.tensor(noise).double(), torch.tensor(signal).double()))
+    scale = noise_scale_from_sums(sums, level=0.95, dtype=torch.float32, method="test")
+    efficiency = _efficiency(scale, torch.tensor(32.0))
+    assert efficiency.value.item() == pytest.approx(expected)
+    assert 0 <= efficiency.lower <= efficiency.value <= efficiency.upper <= 1
 
 
 def test_one_observation_has_a_value_and_an_unbounded_interval():

@@ -131,15 +131,39 @@ def test_a_big_batch_that_is_not_bigger_is_refused(sizes):
     assert metric.compute().b_simple.num_samples == 0
 
 
-@pytest.mark.parametrize("size", [float("nan"), float("inf"), "8", [8, 8]])
+@pytest.mark.parametrize("size", [float("nan"), float("inf"), "8", [8, 8], True, np.bool_(True), 8 + 0j])
 def test_batch_sizes_that_are_no_numbers_are_refused(size):
     with pytest.raises(ValueError, match=r"update\(batch_big=.*\): expected a positive number of examples"):
         GradientNoiseScale().update(3.0, 1.5, 8, size)
 
 
-def test_norms_that_are_no_numbers_are_refused():
-    with pytest.raises(TypeError, match=r"update\(sq_norm_small=\[3.0\]\): expected a tensor or a number"):
-        GradientNoiseScale().update([3.0], 1.5, 8, 32)
+@pytest.mark.parametrize("norm", [[3.0], "3", None, True])
+def test_norms_that_are_no_numbers_are_refused(norm):
+    with pytest.raises(TypeError, match=r"update\(sq_norm_small=.*\): expected a tensor or a number"):
+        GradientNoiseScale().update(norm, 1.5, 8, 32)
+
+
+def test_numbers_of_numpy_count_as_numbers():
+    plain, numpy = GradientNoiseScale(), GradientNoiseScale()
+    plain.update(3.0, 1.5, 8, 32)
+    numpy.update(np.float32(3), np.float64(1.5), np.int64(8), np.int32(32))
+    assert numpy.sums.equal(plain.sums)
+
+
+@pytest.mark.parametrize(
+    ("values", "lengths"),
+    [
+        ((torch.ones(3), torch.ones(3), torch.tensor([8, 8]), 32), "3, 3, 2, 1"),
+        ((torch.ones(3), torch.ones(3), 8, torch.tensor([32, 32])), "3, 3, 1, 2"),
+        ((torch.ones(3), torch.ones(2), 8, 32), "3, 2, 1, 1"),
+        ((3.0, 1.5, torch.tensor([8, 8, 8]), torch.tensor([32, 32])), "1, 1, 3, 2"),
+    ],
+)
+def test_tensors_of_different_lengths_are_refused(values, lengths):
+    metric = GradientNoiseScale()
+    with pytest.raises(ValueError, match=rf"batch_big\): got {lengths} values; expected one of each for every obs"):
+        metric.update(*values)
+    assert metric.compute().b_simple.num_samples == 0
 
 
 def test_a_plain_loop_measures_what_per_example_gradients_say():
