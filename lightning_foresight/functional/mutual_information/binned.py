@@ -19,6 +19,7 @@ from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
 from lightning_foresight.functional.mutual_information._bins import binning, check_binning, name_of_bins, possible_cells
 from lightning_foresight.functional.mutual_information._cells import Cells, cell_numbers, count_cells, row_keys
+from lightning_foresight.functional.mutual_information._label_entropy import label_entropy_end, largest_of_seen
 
 _OWNER = "binned"
 _Z = NormalDist().inv_cdf(0.975)
@@ -62,9 +63,9 @@ def binned_information(
     Returns:
         Estimates of I(X;T) and I(T;Y), scalars in float64. ``std_error`` is the delta method's, the standard deviation
         of the samples' own terms of the plug-in value over :math:`\sqrt n`; ``lower`` and ``upper`` are the ends of a
-        95% interval that knows the first-order bias, within 0, :math:`\log n` and :math:`H(Y)`. With fewer than 16
-        samples to an occupied cell the bias is larger than that: then ``kind`` of the plug-in values is
-        ``"lower_bound"`` for :math:`H(\hat T)` and ``"upper_bound"`` for I(T;Y), of corrected ones ``"not_valid"``.
+        95% interval that knows the first-order bias, within 0, :math:`\log n` and the upper end of :math:`H(Y)`'s own.
+        With fewer than 16 samples to an occupied cell the bias is larger than that: then ``kind`` of the plug-in values
+        is ``"lower_bound"`` for :math:`H(\hat T)` and ``"upper_bound"`` for I(T;Y), of corrected ones ``"not_valid"``.
         ``saturation`` of both is the plug-in :math:`H(\hat T) / \log n`.
 
     Raises:
@@ -175,7 +176,7 @@ def _informations(
         pointwise -= i_ty if layers == 1 else i_ty.index_select(0, of_joint)
         h_t_variance = mean(surprisal.square_(), counts, of_cell)
         i_ty_variance = mean(pointwise.square_(), joint_counts, of_joint)
-        i_xt = h_t
+        i_xt, largest = h_t, math.inf
         if correction != "none":
             t_cells, y_cells = possible
             ty_cells = None if t_cells is None or y_cells is None else t_cells * y_cells
@@ -184,7 +185,8 @@ def _informations(
                 entropy_of_counts(each, correction, math.e, num_cells).value.unsqueeze(0)
                 for each, num_cells in ((counts, t_cells), (label_counts, y_cells), (joint_counts, ty_cells))
             )
-            i_ty = i_xt + h_y - h_ty
+            largest = largest_of_seen((counts.shape[0], label_counts.shape[0]), n, _ENOUGH)
+            i_ty = (i_xt + h_y - h_ty).clamp_(max=largest)
         sizes, joint_sizes = [cells.counts.shape[0]], [cells.joint_counts.shape[0]]
         if layers > 1:
             found = torch.zeros(2, layers, dtype=torch.int64, device=device)
@@ -192,7 +194,10 @@ def _informations(
             found[1].scatter_add_(0, of_joint, torch.ones_like(of_joint))
             sizes, joint_sizes = found.tolist()
         numbers = torch.stack((h_t_variance, i_ty_variance)).sqrt_() / math.sqrt(n)
-        ends = _intervals(torch.stack((i_xt, i_ty)), numbers, sizes, joint_sizes, label_counts, n, correction)
+        freedom = _degrees_of_freedom(sizes, joint_sizes, int(label_counts.count_nonzero()), device)
+        ends = _intervals(torch.stack((i_xt, i_ty)), numbers, freedom, label_counts, n, correction, largest)
+        # The delta method's is 0 where all terms are equal, as of a layer that decides even labels.
+        torch.maximum(numbers[1], (freedom[1].abs() / 2).sqrt() / n, out=numbers[1])
         numbers = torch.cat((torch.stack((i_xt, i_ty, h_t)), numbers, *ends))
         numbers /= _scales(n, base, device)
         numbers[2].clamp_(0, 1)
@@ -217,33 +222,33 @@ def _kinds(cells: int, joint_cells: int, n: int, correction: str) -> tuple[str, 
     return "estimate" if cells * _ENOUGH <= n else under, "estimate" if joint_cells * _ENOUGH <= n else over
 
 
+def _degrees_of_freedom(sizes: list[int], joint_sizes: list[int], labels: int, device: torch.device) -> Tensor:
+    """Those of H(T) and of I(T;Y), ``(2, layers)``; of the latter below 0 where T decides Y."""
+    of_both = [joint - size - labels + 1 for joint, size in zip(joint_sizes, sizes, strict=True)]
+    return torch.tensor([[size - 1 for size in sizes], of_both], dtype=torch.float64).to(device)
+
+
 def _intervals(
-    values: Tensor,
-    errors: Tensor,
-    sizes: list[int],
-    joint_sizes: list[int],
-    label_counts: Tensor,
-    n: int,
-    correction: str,
+    values: Tensor, errors: Tensor, freedom: Tensor, label_counts: Tensor, n: int, correction: str, largest: float
 ) -> tuple[Tensor, Tensor]:
     """Lower and upper ends (2, layers) of 95% intervals in nats, within what is known.
 
     Degrees of freedom k add a bias of k / 2n to plug-in values, and a spread of sqrt(k / 2) / n, all there is where T
     and Y are independent.
     """
-    labels = int(label_counts.count_nonzero())
-    of_both = [max(0, joint - size - labels + 1) for joint, size in zip(joint_sizes, sizes, strict=True)]
-    bias = torch.tensor([[size - 1 for size in sizes], of_both], dtype=torch.float64).to(values.device) / (2 * n)
-    half_width = errors.square().add_(bias, alpha=1 / n).sqrt_().mul_(_Z)
+    bias = freedom / (2 * n)
+    half_width = errors.square().add_(bias.abs(), alpha=1 / n).sqrt_().mul_(_Z)
     lower, upper = values - half_width, values + half_width
     if correction == "none":
-        # Plug-in entropies read low, the information of the labels high.
+        # Plug-in entropies read low, the information of the labels high, or low where it is that of an entropy.
         upper[0] += bias[0]
-        lower[1] -= bias[1]
+        lower[1] -= bias[1].clamp(min=0)
+        upper[1] -= bias[1].clamp(max=0)
         upper[0].clamp_(max=math.log(n))
-        shares = label_counts.double() / n
-        torch.minimum(upper[1], -torch.special.xlogy(shares, shares).sum(), out=upper[1])
+        torch.minimum(upper[1], label_entropy_end(label_counts), out=upper[1])
         lower.clamp_(min=0)
+    else:
+        upper[1].clamp_(max=largest)
     return lower, upper
 
 

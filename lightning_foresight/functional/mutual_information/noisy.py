@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from lightning_foresight.functional._checks import check_base, check_int, fail
-from lightning_foresight.functional.entropy import entropy
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows, root_mean_square
 from lightning_foresight.functional.mutual_information._distances import row_blocks
+from lightning_foresight.functional.mutual_information._label_entropy import label_entropy_end
 
 _OWNER = "noisy"
 
@@ -61,7 +61,8 @@ def noisy_information(
 
     Returns:
         Estimates of I(X;T+N) and I(T+N;Y), scalars in float64. ``std_error`` is that of the draws and the samples'
-        terms; ``saturation`` is I(X;T+N) over :math:`\log n`. The ends of I(T+N;Y) are kept within 0 and H(Y).
+        terms; ``saturation`` is I(X;T+N) over :math:`\log n`. The ends of I(T+N;Y) are kept within 0
+        and the upper end of H(Y)'s own.
 
     Raises:
         ValueError: If activations are not finite, labels are not integers or do not match, or an option is out of
@@ -135,6 +136,6 @@ def noisy_information(
 
     about_label = estimate(terms_y, None, None)
     low, high = about_label.interval()
-    h_y = entropy(one_hot.double().mean(0), base=base)
+    h_y = label_entropy_end(one_hot.double().sum(0)) / nats
     about_label = about_label._replace(lower=low.clamp(min=0), upper=torch.minimum(high, h_y))
     return estimate(terms_x, terms_x.mean(), terms_out.mean()), about_label

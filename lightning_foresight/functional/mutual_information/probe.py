@@ -12,6 +12,7 @@ from lightning_foresight.functional._checks import check_base, check_int, fail
 from lightning_foresight.functional.entropy import entropy
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
+from lightning_foresight.functional.mutual_information._label_entropy import label_entropy_end
 
 _OWNER = "probe"
 
@@ -130,7 +131,7 @@ def probe_label(
     error = information.std() / math.sqrt(n)
     estimate = make_estimate(value, std_error=error, num_samples=n, kind="lower_bound", method=method)
     low, high = estimate.interval()
-    return estimate._replace(lower=low, upper=torch.minimum(high, h_y))
+    return estimate._replace(lower=low, upper=torch.minimum(high, label_entropy_end(counts.sum(0)) / math.log(base)))
 
 
 def _train(

@@ -17,9 +17,11 @@ from lightning_foresight.functional.mutual_information._distances import (
     row_blocks,
     smallest,
 )
+from lightning_foresight.functional.mutual_information._label_entropy import label_entropy_end
 from lightning_foresight.functional.mutual_information.ksg import check_ksg, check_neighbours, standardised
 
 _OWNER = "ksg"
+_Z = NormalDist().inv_cdf(0.975)
 # Samples share neighbours, so that their terms move together. Measured on eleven pairs at 300 to 3,000 samples.
 _SPREAD = 1.1
 
@@ -31,8 +33,8 @@ def ksg_label(activations: Tensor, labels: Tensor, *, base: float = 2, k: int = 
 
     with :math:`m_i` all samples, and :math:`k_i` those of its label, within the distance to the sample's k-th neighbour
     of its label. Counting :math:`k_i` where the published form has k keeps it right when units have collapsed and many
-    samples are copies of each other. The value and its interval are kept between 0 and H(Y). Labels that occur once are
-    left out.
+    samples are copies of each other. The value is kept between 0 and H(Y) of the given labels, its interval below the
+    upper end of H(Y)'s own. Labels that occur once are left out.
 
     Args:
         activations: Shape ``(n, ...)``.
@@ -95,24 +97,29 @@ def ksg_label(activations: Tensor, labels: Tensor, *, base: float = 2, k: int = 
     every = torch.cat(terms)
     used = every.shape[0]
     every = (every + torch.digamma(every.new_tensor(float(used)))) / math.log(base)
-    shares = every.new_tensor([size / used for size in sizes if size > 1])
+    counts = every.new_tensor([float(size) for size in sizes if size > 1])
+    shares = counts / used
     h_y = -(shares * shares.log()).sum() / math.log(base)
     value = torch.minimum(every.mean().clamp(min=0), h_y)
     std_error = _SPREAD * every.std() / math.sqrt(used)
-    low, high = _interval(h_y - value, std_error, h_y - every, math.log(max(2.0, used / k)) / math.log(base))
+    most_lost = _most_lost(h_y - value, std_error, h_y - every, math.log(max(2.0, used / k)) / math.log(base))
+    # Samples of a layer that decides the label lose nothing of H(Y), which is itself known to an error only.
+    largest = label_entropy_end(counts) / math.log(base)
     return make_estimate(
         value,
         std_error=std_error,
         num_samples=used,
-        lower=(h_y - high).clamp(min=0),
-        upper=(h_y - low).clamp(max=h_y),
+        lower=(h_y - most_lost).clamp(min=0),
+        upper=torch.minimum(value + _Z * std_error, largest),
         kind="lower_bound" if rows.shape[1] > 1 else "estimate",
         method=f"Ross kNN (k={k})",
     )
 
 
-def _interval(mean: Tensor, std_error: Tensor, losses: Tensor, largest: float) -> tuple[Tensor, Tensor]:
-    """95% interval of a mean loss, as Wilson's of a count: few samples, or none, may have lost what the others did not.
+def _most_lost(mean: Tensor, std_error: Tensor, losses: Tensor, largest: float) -> Tensor:
+    """Upper end of a 95% interval of a mean loss, as Wilson's of a count.
+
+    Few samples, or none, may have lost what the others did not.
 
     Args:
         mean: What the samples lost of H(Y), on average.
@@ -120,9 +127,8 @@ def _interval(mean: Tensor, std_error: Tensor, losses: Tensor, largest: float) -
         losses: Those of the samples.
         largest: What a sample loses that lies amid another label; one of that kind is added to those that were seen.
     """
-    z, n = NormalDist().inv_cdf(0.975), losses.shape[0]
+    n = losses.shape[0]
     losses = losses.clamp(min=0)
     size = (losses.square().sum() + largest**2) / (losses.sum() + largest)  # of a loss, where there is one
-    centre = mean + size * z**2 / (2 * n)
-    half_width = z * (std_error**2 + (size * z / (2 * n)) ** 2).sqrt()
-    return centre - half_width, centre + half_width
+    shift = size * _Z**2 / (2 * n)
+    return mean + shift + (_Z**2 * std_error**2 + shift**2).sqrt()

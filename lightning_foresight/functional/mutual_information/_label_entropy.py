@@ -1,0 +1,37 @@
+"""What labels can tell at most, as far as their sample knows."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import torch
+from torch import Tensor
+
+_Z = NormalDist().inv_cdf(0.975)
+
+
+def label_entropy_end(counts: Tensor) -> Tensor:
+    r"""Upper end of a 95% interval of H(Y) in nats, where the interval of I(T;Y) has to end.
+
+    The entropy of the given labels is itself an estimate: an interval that ends there misses the truth in half of all
+    samples where the layer decides the label.
+
+    .. math:: \hat H + \frac{k - 1}{2n} + z \sqrt{\frac{\mathrm{var}(-\log \hat p)}{n} + \frac{k - 1}{2n^2}} \le \log k
+
+    Args:
+        counts: How often each of the labels occurs, shape ``(labels,)``; zeros do not count.
+    """
+    n = counts.sum().double()
+    shares = counts.double() / n
+    seen = (counts > 0).sum()
+    plug_in = -torch.special.xlogy(shares, shares).sum()
+    variance = (torch.special.xlogy(shares, shares).square() / shares.clamp(min=1 / (2 * n))).sum() - plug_in**2
+    bias = (seen - 1) / (2 * n)  # Miller and Madow's; all the spread there is where the labels are even
+    end = plug_in + bias + _Z * (variance.clamp(min=0) / n + bias / n).sqrt()
+    return torch.minimum(end, seen.double().log())
+
+
+def largest_of_seen(counts: tuple[int, ...], n: int, enough: int) -> float:
+    """Largest mutual information in nats of variables of so many values each, of those seen often enough to count."""
+    return min((math.log(count) for count in counts if count * enough <= n), default=math.inf)

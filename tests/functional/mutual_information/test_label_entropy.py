@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lightning_foresight.functional import Estimate, label_information, mutual_information
+from lightning_foresight.functional.mutual_information._label_entropy import label_entropy_end
+
+
+def test_end_is_the_plug_in_entropy_with_its_bias_and_error_and_never_beyond_all_even_labels() -> None:
+    p, n = 0.1, 200
+    h = -p * math.log(p) - (1 - p) * math.log(1 - p)
+    variance = p * math.log(p) ** 2 + (1 - p) * math.log(1 - p) ** 2 - h**2
+    expected = h + 1 / (2 * n) + 1.959964 * math.sqrt(variance / n + 1 / (2 * n**2))
+    assert label_entropy_end(torch.tensor([20, 0, 180])).item() == pytest.approx(expected, abs=1e-7)
+    assert label_entropy_end(torch.tensor([101, 99, 100, 0])).item() == pytest.approx(math.log(3))
+    assert label_entropy_end(torch.tensor([7])).item() == 0.0
+
+
+def _of_bins(labels: torch.Tensor) -> Estimate:
+    return label_information(labels.unsqueeze(1), labels, estimator="binned")
+
+
+def _of_neighbours(labels: torch.Tensor) -> Estimate:
+    return label_information(labels.float().unsqueeze(1), labels)
+
+
+def _of_counts(labels: torch.Tensor) -> Estimate:
+    return mutual_information(labels, labels)
+
+
+@pytest.mark.parametrize("measure", [_of_bins, _of_neighbours, _of_counts])
+@pytest.mark.parametrize("p", [0.5, 0.2, 0.1])
+def test_interval_covers_the_entropy_of_the_population_where_the_layer_decides_the_label(measure, p: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = -p * math.log2(p) - (1 - p) * math.log2(1 - p)
+    inside = 0
+    for _ in range(100):
+        estimate = measure((torch.rand(200, generator=generator) < p).long())
+        low, high = estimate.interval()
+        assert estimate.kind == "estimate"
+        assert estimate.value.item() <= 1 + 1e-9
+        assert high.item() <= 1 + 1e-9
+        inside += int(low <= truth + 1e-9 and truth <= high + 1e-9)
+    assert inside >= 88  # three standard deviations below 95
+
+
+def test_counts_tell_no_more_than_their_values_and_never_without_an_error() -> None:
+    bits = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).repeat(50, 1)
+    estimate = mutual_information(bits, bits[:, 0] ^ bits[:, 1])
+    assert estimate.value.item() == pytest.approx(1.0, abs=1e-12)
+    # All terms are equal; what is left is the spread of even labels' entropy, that of chi-square over 2n.
+    assert estimate.std_error.item() == pytest.approx(math.sqrt(1 / 2) / 200 / math.log(2))
+    low, high = estimate.interval()
+    assert 0.98 < low.item() < 1.0
+    assert high.item() == pytest.approx(1.0, abs=1e-12)
+
+
+def test_values_that_few_samples_have_seen_do_not_limit_a_correction() -> None:
+    # 300 samples of 1,000 even values have seen about 260: log2 of that is 2 bits below the truth.
+    values = torch.randint(0, 1000, (300,), generator=torch.Generator().manual_seed(0))
+    estimate = mutual_information(values, values)
+    assert estimate.kind == "not_valid"
+    assert estimate.value.item() == pytest.approx(math.log2(1000), abs=0.5)
