@@ -28,7 +28,7 @@ def forked_random_state(devices: Iterable[torch.device], seed: int | None = None
 
     Args:
         devices: The devices; the CPU may be among them.
-        seed: Seeds them, and no others, inside; an integer of numpy will do. ``torch.manual_seed`` would seed all devices of the machine.
+        seed: Seeds them, and no others, inside. ``torch.manual_seed`` would seed all devices of the machine.
     """
     others = {device for device in devices if device.type not in ("cpu", "meta")}
     with ExitStack() as stack:
