@@ -2,7 +2,7 @@
 
 Run on one core, with nothing else on the machine:
 
-    OMP_NUM_THREADS=1 python benchmarks/effective_information.py [--converged] [--repeats 3]
+    OMP_NUM_THREADS=1 python benchmarks/effective_information.py [--converged] [--repeats 5]
 
 The first run makes an environment for deep-ei beside this file (it shares this one's torch). ``--converged`` adds
 deep-ei's own convergence loop on the 64->32 layer, several minutes. Times are minima over repetitions, by the clock on
@@ -106,21 +106,22 @@ def compare(peer: Peer, repeats: int) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"layer": f"{inputs}->{outputs}", "exact": exact, "sampled": []}
         for samples in SAMPLES:
             seeds = range(5 if samples < 100_000 else repeats)
-            theirs = [peer(layer, "ei_parts", seed, samples=samples) for seed in seeds]
-            ours = [
-                timed(
-                    lambda seed=seed, samples=samples, layer=layer: ei_parts(
-                        layer,
-                        nn.Sigmoid(),
-                        in_range=(0, 1),
-                        method="sampled",
-                        num_samples=samples,
-                        generator=torch.Generator().manual_seed(seed),
-                    ),
-                    1,
+            theirs, ours = [], []
+            for seed in seeds:  # in turns, so that whatever else the machine does meets both
+                theirs.append(peer(layer, "ei_parts", seed, samples=samples))
+                ours.append(
+                    timed(
+                        lambda seed=seed, samples=samples, layer=layer: ei_parts(
+                            layer,
+                            nn.Sigmoid(),
+                            in_range=(0, 1),
+                            method="sampled",
+                            num_samples=samples,
+                            generator=torch.Generator().manual_seed(seed),
+                        ),
+                        1,
+                    )
                 )
-                for seed in seeds
-            ]
             row["sampled"].append(
                 {
                     "samples": samples,
@@ -180,7 +181,7 @@ def large() -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--converged", action="store_true", help="add deep-ei's own convergence loop on 64->32")
     options = parser.parse_args()
     torch.set_num_threads(1)
