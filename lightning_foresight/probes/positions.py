@@ -10,15 +10,14 @@ from torch.func import functional_call
 
 from lightning_foresight.probes.isolation import undisturbed
 
-# Positions that are tried out; the last one among them sees all before it, if any does.
-TRIED = 8
-
 
 def shape_of_one_input(module: nn.Module, activation: nn.Module | None, source: Tensor) -> tuple[int, ...]:
     """Return the shape of one input of a module, without the batch axis: one position's, if no other plays a part.
 
     Whether positions are mixed is tried out on noise, with weights moved a little: a block that starts at zero would
-    seem to mix nothing. Features are looked for along the last axis (tokens) and the one after the batch (images).
+    seem to mix nothing; and at every position, since a block may mix some of them only (that of a class token, those of
+    a prompt), which takes about the time of one more forward pass. Features are looked for along the last axis (tokens)
+    and the one after the batch (images).
 
     Args:
         module: The module.
@@ -63,11 +62,10 @@ def _alone(answer: Callable[[Tensor], Tensor], noise: Tensor, axis: int) -> bool
     """Say whether single positions get the answers that they get among all others."""
     features = noise.movedim(axis, -1)
     single = features.flatten(0, -2)
-    chosen = torch.linspace(0, len(single) - 1, TRIED, device=noise.device).round().long()
     ones = (1,) * (noise.dim() - 2)
     try:
         among_others = answer(noise)
-        alone = answer(single[chosen].view(-1, *ones, single.shape[1]).movedim(-1, axis))
+        alone = answer(single.reshape(-1, *ones, single.shape[1]).movedim(-1, axis))
     except (RuntimeError, TypeError, ValueError, IndexError, AssertionError):
         return False  # it wants all positions, or more than one tensor
     if not isinstance(among_others, Tensor) or among_others.dim() != noise.dim():
@@ -75,7 +73,7 @@ def _alone(answer: Callable[[Tensor], Tensor], noise: Tensor, axis: int) -> bool
     expected = among_others.movedim(axis, -1)
     if expected.shape[:-1] != features.shape[:-1] or not isinstance(alone, Tensor):
         return False
-    expected = expected.flatten(0, -2)[chosen]
+    expected = expected.flatten(0, -2)
     if alone.numel() != expected.numel():
         return False
     error = (alone.reshape(expected.shape) - expected).abs().amax()

@@ -24,6 +24,15 @@ class ZeroResidual(nn.Module):
         return x.flip(-1) + self.mix(x.mT).mT
 
 
+class OneTokenReadsAnother(nn.Module):
+    """Leaves all tokens alone but one in the middle, as a block that updates a token of its own does."""
+
+    def forward(self, x):
+        x = x.flip(-1)
+        x[:, 17] += 0.1 * x[:, 3]
+        return x
+
+
 TOKENS, IMAGE = (3, 5, 8), (2, 4, 6, 6)
 
 
@@ -44,6 +53,7 @@ TOKENS, IMAGE = (3, 5, 8), (2, 4, 6, 6)
         (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), None, TOKENS, (5, 8)),
         (Causal(), None, TOKENS, (5, 8)),
         (ZeroResidual(), None, TOKENS, (5, 8)),
+        (OneTokenReadsAnother(), None, (3, 40, 8), (40, 8)),
         (nn.GroupNorm(2, 4), None, IMAGE, IMAGE[1:]),
         (nn.AvgPool2d(2), None, IMAGE, IMAGE[1:]),
         (nn.Flatten(), None, TOKENS, (5, 8)),
