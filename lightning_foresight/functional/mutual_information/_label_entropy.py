@@ -8,7 +8,12 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-_Z = NormalDist().inv_cdf(0.975)
+Z = NormalDist().inv_cdf(0.975)
+
+
+def standard_error(terms: Tensor) -> Tensor:
+    """That of the mean of independent terms, ``(n,)``."""
+    return terms.std(correction=0) / math.sqrt(terms.shape[0])
 
 
 def label_entropy_end(counts: Tensor) -> Tensor:
@@ -28,10 +33,28 @@ def label_entropy_end(counts: Tensor) -> Tensor:
     plug_in = -torch.special.xlogy(shares, shares).sum()
     variance = (torch.special.xlogy(shares, shares).square() / shares.clamp(min=1 / (2 * n))).sum() - plug_in**2
     bias = (seen - 1) / (2 * n)  # Miller and Madow's; all the spread there is where the labels are even
-    end = plug_in + bias + _Z * (variance.clamp(min=0) / n + bias / n).sqrt()
+    end = plug_in + bias + Z * (variance.clamp(min=0) / n + bias / n).sqrt()
     return torch.minimum(end, seen.double().log())
 
 
 def largest_of_seen(counts: tuple[int, ...], n: int, enough: int) -> float:
     """Largest mutual information in nats of variables of so many values each, of those seen often enough to count."""
     return min((math.log(count) for count in counts if count * enough <= n), default=math.inf)
+
+
+def most_lost(mean: Tensor, std_error: Tensor, losses: Tensor, largest: float) -> Tensor:
+    """Upper end of a 95% interval of a mean loss, as Wilson's of a count.
+
+    Few samples, or none, may have lost what the others did not.
+
+    Args:
+        mean: What the samples lost of H(Y), on average.
+        std_error: Its standard error.
+        losses: Those of the samples.
+        largest: What a sample loses that lies amid another label; one of that kind is added to those that were seen.
+    """
+    n = losses.shape[0]
+    losses = losses.clamp(min=0)
+    size = (losses.square().sum() + largest**2) / (losses.sum() + largest)  # of a loss, where there is one
+    shift = size * Z**2 / (2 * n)
+    return mean + shift + (Z**2 * std_error**2 + shift**2).sqrt()

@@ -11,6 +11,12 @@ from lightning_foresight.functional._checks import check_base, check_choice, fai
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
 from lightning_foresight.functional.mutual_information._fitted_noise import fitted_variance
+from lightning_foresight.functional.mutual_information._label_entropy import (
+    Z,
+    label_entropy_end,
+    most_lost,
+    standard_error,
+)
 from lightning_foresight.functional.mutual_information._pairs import gaussian_sums
 
 _OWNER = "kde"
@@ -47,10 +53,13 @@ def kde_information(
     with X uniform on the given samples and :math:`N \sim \mathcal N(0, \sigma^2 1)`: the Kullback-Leibler and the
     Bhattacharyya bound. I(T;Y) is the same bound of H(T) minus that of H(T|Y), as in the literature; a difference of
     bounds is not a bound, so its ``kind`` is ``"estimate"``, and its ``lower`` and ``upper`` hold what is certain: H(T)
-    from one bound minus H(T|Y) from the other, kept within 0 and H(Y).
+    from one bound minus H(T|Y) from the other.
 
-    The noise is part of the definition: a deterministic layer has none, and the value depends on the variance. I(T;Y)
-    is that of the given samples, near H(Y) whatever the labels are once no two samples overlap (``saturation`` near 1).
+    The noise is part of the definition: a deterministic layer has none, and the value depends on the variance. The
+    value of I(T;Y) is that of the given samples, near H(Y) whatever the labels are once no two samples overlap
+    (``saturation`` near 1). Its ``lower`` and ``upper`` are for all that these are samples of: upper bounds leave out
+    the sample's own overlap, each end is 1.96 standard errors further out, and they are kept within 0 and the upper end
+    of H(Y)'s own.
 
     Args:
         activations: Shape ``(n, ...)``, one row for each of n distinct inputs.
@@ -63,7 +72,8 @@ def kde_information(
         bound: Which bound ``value`` is: ``"upper"`` or ``"lower"``.
 
     Returns:
-        Estimates of I(X;T+N) and I(T+N;Y), scalars in float64, with both bounds in ``lower`` and ``upper``.
+        Estimates of I(X;T+N), of the given samples with both bounds in ``lower`` and ``upper``, and of I(T+N;Y),
+        scalars in float64.
         ``std_error`` is the standard deviation of the samples' terms of ``value`` over :math:`\sqrt n`; ``saturation``
         is the upper bound of I(X;T+N) over :math:`\log n`.
 
@@ -102,8 +112,10 @@ def kde_information(
     # Entropies less that of the noise, one term for each sample.
     upper, lower = terms(sums.narrow, n), terms(sums.wide, n)
     upper_given_y, lower_given_y = terms(sums.label_narrow, sums.label_size), terms(sums.label_wide, sums.label_size)
-    shares = sizes.to(rows.device, torch.float64) / n
-    h_y = -torch.special.xlogy(shares, shares).sum()
+    # A class or a layer of one sample leaves no others, and says nothing.
+    smallest = torch.finfo(rows.dtype).eps
+    upper_others = terms((sums.narrow - 1).clamp(min=smallest), n - 1)
+    upper_others_given_y = terms((sums.label_narrow - 1).clamp(min=smallest), (sums.label_size - 1).clamp(min=1))
     saturation = (upper.mean() / math.log(n)).clamp(0, 1)
     fitted = "fitted " if noise_variance == "fitted" else ""
     method = f"kde ({bound}, {fitted}noise variance {variance:g})"
@@ -111,7 +123,7 @@ def kde_information(
     def estimate(values: Tensor, low: Tensor, high: Tensor, kind: str) -> Estimate:
         return make_estimate(
             values.mean() / nats,
-            std_error=values.std(correction=0) / math.sqrt(n) / nats,
+            std_error=standard_error(values) / nats,
             num_samples=n,
             saturation=saturation,
             lower=low / nats,
@@ -121,6 +133,10 @@ def kde_information(
         )
 
     i_xt = estimate(upper if bound == "upper" else lower, lower.mean(), upper.mean(), f"{bound}_bound")
-    certain = (lower - upper_given_y).mean().clamp(min=0), torch.minimum((upper - lower_given_y).mean(), h_y)
-    i_ty = estimate(upper - upper_given_y if bound == "upper" else lower - lower_given_y, *certain, "estimate")
-    return i_xt, i_ty
+    surprisals = (n / sums.label_size.double()).log()
+    low_terms, high_terms = lower - upper_others_given_y, upper_others - lower_given_y
+    h_y = surprisals.mean()
+    lost = most_lost(h_y - low_terms.mean(), standard_error(low_terms), surprisals - low_terms, math.log(n))
+    high = torch.minimum(high_terms.mean() + Z * standard_error(high_terms), label_entropy_end(sizes.to(rows.device)))
+    values = upper - upper_given_y if bound == "upper" else lower - lower_given_y
+    return i_xt, estimate(values, (h_y - lost).clamp(min=0), high, "estimate")

@@ -11,9 +11,18 @@ from lightning_foresight.functional._checks import check_base, check_int, fail
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows, root_mean_square
 from lightning_foresight.functional.mutual_information._distances import row_blocks
-from lightning_foresight.functional.mutual_information._label_entropy import label_entropy_end
+from lightning_foresight.functional.mutual_information._label_entropy import (
+    Z,
+    label_entropy_end,
+    most_lost,
+    standard_error,
+)
 
 _OWNER = "noisy"
+# Overlaps that float32 loses beside the largest one, as exponents.
+_LOST = -80.0
+# In standard errors: what the own terms of the mixture may add before the value is called a bound.
+_LARGEST_BIAS = 1.3
 
 
 def check_noisy(
@@ -46,8 +55,10 @@ def noisy_information(
 
     For X uniform on the given samples the density is this mixture, so the only error is that of the draws. When the
     samples stand for a larger set, I(X;T+N) is at most :math:`\log n` and too low; leaving out the sample's own term of
-    the mixture makes it too high. ``lower`` and ``upper`` are that bracket for the population of inputs, so that
-    ``upper`` may exceed :math:`\log n`, which limits the value of these samples only.
+    the mixture makes it too high. I(T+N;Y) is too high, since classes have fewer samples than all, and too low without
+    the own terms. ``lower`` and ``upper`` are these brackets for the population of inputs, each end 1.96 standard
+    errors further out: an interval of at least 95%. That of I(X;T+N) may exceed :math:`\log n`, which limits the value
+    of these samples only; that of I(T+N;Y) is everything from 0 to H(Y) where the samples hardly overlap.
 
     Args:
         activations: Shape ``(n, ...)``, one row for each of n distinct inputs.
@@ -62,7 +73,8 @@ def noisy_information(
     Returns:
         Estimates of I(X;T+N) and I(T+N;Y), scalars in float64. ``std_error`` is that of the draws and the samples'
         terms; ``saturation`` is I(X;T+N) over :math:`\log n`. The ends of I(T+N;Y) are kept within 0
-        and the upper end of H(Y)'s own.
+        and the upper end of H(Y)'s own. Where half of what the own terms make out is more than 1.3 standard errors,
+        ``kind`` is ``"lower_bound"`` of I(X;T+N), ``"upper_bound"`` of I(T+N;Y).
 
     Raises:
         ValueError: If activations are not finite, labels are not integers or do not match, or an option is out of
@@ -96,7 +108,7 @@ def noisy_information(
     one_hot = torch.nn.functional.one_hot(labels, num_labels).to(rows.dtype)
     class_sizes = one_hot.sum(0).double()[labels]
     half_sq = 0.5 * rows.square().sum(1)
-    i_xt, i_ty, left_out = [], [], []
+    i_xt, i_ty, xt_left_out, ty_left_out = [], [], [], []
     for _ in range(num_draws):
         noise = torch.randn(rows.shape, generator=generator, dtype=rows.dtype, device=rows.device)
         for block in row_blocks(n, rows.device, width=rows.shape[1]):
@@ -107,35 +119,47 @@ def noisy_information(
             index = torch.arange(block.start, block.stop, device=rows.device).unsqueeze(1)
             density.scatter_(1, index, 0.0)
             largest = density.amax(1, keepdim=True)
-            density.sub_(largest).clamp_(min=-80).exp_()  # far below what a float32 sum keeps, and never denormal
-            of_class = (density @ one_hot).double()
-            total, own_class = of_class.sum(1), of_class.gather(1, labels[block].unsqueeze(1)).squeeze(1)
+            density.sub_(largest).clamp_(min=_LOST).exp_()  # never denormal
             shift = largest.squeeze(1).double()
-            others = (total - (-shift).exp()).clamp(min=n * math.exp(-80))
+            own_term = (-shift).exp()
+            # Added to the others in double precision, beside which it would hide them.
+            of_class = (density.scatter_(1, index, 0.0) @ one_hot).double()
+            others, sizes = of_class.sum(1), class_sizes[block]
+            class_others = of_class.gather(1, labels[block].unsqueeze(1)).squeeze(1)
+            total, own_class = others + own_term, class_others + own_term
             i_xt.append(math.log(n) - total.log() - shift)
-            i_ty.append((own_class / class_sizes[block]).log() - (total / n).log())
-            left_out.append(math.log(n - 1) - others.log() - shift)
+            i_ty.append((own_class / sizes).log() - (total / n).log())
+            xt_left_out.append(math.log(n - 1) - others.clamp(min=n * math.exp(_LOST)).log() - shift)
+            # Labels keep their shares in the mixture of the others.
+            other_classes = others - class_others
+            class_others = (class_others / (sizes - 1).clamp(min=1)).clamp(min=math.exp(_LOST))
+            ty_left_out.append(class_others.log() - ((other_classes + sizes * class_others) / n).log())
 
     def per_sample(parts: list[Tensor]) -> Tensor:
-        return torch.cat(parts).view(num_draws, n).mean(0) / nats
+        return torch.cat(parts).view(num_draws, n).mean(0)
 
-    terms_x, terms_y, terms_out = per_sample(i_xt), per_sample(i_ty), per_sample(left_out)
-    saturation = (terms_x.mean() * nats / math.log(n)).clamp(0, 1)
+    terms_x, terms_y, low_terms, high_terms = (per_sample(each) for each in (i_xt, i_ty, ty_left_out, xt_left_out))
+    saturation = (terms_x.mean() / math.log(n)).clamp(0, 1)
     method = f"noisy (noise {float(std):.3g}, {num_draws} draws)"
 
-    def estimate(terms: Tensor, lower: Tensor | None, upper: Tensor | None) -> Estimate:
+    def estimate(terms: Tensor, bracket: Tensor, lower: Tensor, upper: Tensor, bound: str) -> Estimate:
+        value, std_error = terms.mean(), standard_error(terms)
+        biased = bracket.mean() / 2 > _LARGEST_BIAS * std_error
         return make_estimate(
-            terms.mean(),
-            std_error=terms.std(correction=0) / math.sqrt(n),
+            value / nats,
+            std_error=std_error / nats,
             num_samples=n,
             saturation=saturation,
-            lower=lower,
-            upper=upper,
+            lower=lower.clamp(min=0) / nats,
+            upper=upper / nats,
+            kind=bound if bool(biased) else "estimate",
             method=method,
         )
 
-    about_label = estimate(terms_y, None, None)
-    low, high = about_label.interval()
-    h_y = label_entropy_end(one_hot.double().sum(0)) / nats
-    about_label = about_label._replace(lower=low.clamp(min=0), upper=torch.minimum(high, h_y))
-    return estimate(terms_x, terms_x.mean(), terms_out.mean()), about_label
+    lower, upper = terms_x.mean() - Z * standard_error(terms_x), high_terms.mean() + Z * standard_error(high_terms)
+    about_input = estimate(terms_x, high_terms - terms_x, lower, upper, "lower_bound")
+    surprisals = (n / class_sizes).log()
+    h_y, losses = surprisals.mean(), surprisals - low_terms
+    lower = h_y - most_lost(h_y - low_terms.mean(), standard_error(low_terms), losses, math.log(n))
+    upper = torch.minimum(terms_y.mean() + Z * standard_error(terms_y), label_entropy_end(one_hot.double().sum(0)))
+    return about_input, estimate(terms_y, terms_y - low_terms, lower, upper, "upper_bound")

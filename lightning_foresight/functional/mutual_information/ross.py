@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -17,11 +16,14 @@ from lightning_foresight.functional.mutual_information._distances import (
     row_blocks,
     smallest,
 )
-from lightning_foresight.functional.mutual_information._label_entropy import label_entropy_end
+from lightning_foresight.functional.mutual_information._label_entropy import (
+    Z,
+    label_entropy_end,
+    most_lost,
+)
 from lightning_foresight.functional.mutual_information.ksg import check_ksg, check_neighbours, standardised
 
 _OWNER = "ksg"
-_Z = NormalDist().inv_cdf(0.975)
 # Samples share neighbours, so that their terms move together. Measured on eleven pairs at 300 to 3,000 samples.
 _SPREAD = 1.1
 
@@ -102,33 +104,15 @@ def ksg_label(activations: Tensor, labels: Tensor, *, base: float = 2, k: int = 
     h_y = -(shares * shares.log()).sum() / math.log(base)
     value = torch.minimum(every.mean().clamp(min=0), h_y)
     std_error = _SPREAD * every.std() / math.sqrt(used)
-    most_lost = _most_lost(h_y - value, std_error, h_y - every, math.log(max(2.0, used / k)) / math.log(base))
+    lost = most_lost(h_y - value, std_error, h_y - every, math.log(max(2.0, used / k)) / math.log(base))
     # Samples of a layer that decides the label lose nothing of H(Y), which is itself known to an error only.
     largest = label_entropy_end(counts) / math.log(base)
     return make_estimate(
         value,
         std_error=std_error,
         num_samples=used,
-        lower=(h_y - most_lost).clamp(min=0),
-        upper=torch.minimum(value + _Z * std_error, largest),
+        lower=(h_y - lost).clamp(min=0),
+        upper=torch.minimum(value + Z * std_error, largest),
         kind="lower_bound" if rows.shape[1] > 1 else "estimate",
         method=f"Ross kNN (k={k})",
     )
-
-
-def _most_lost(mean: Tensor, std_error: Tensor, losses: Tensor, largest: float) -> Tensor:
-    """Upper end of a 95% interval of a mean loss, as Wilson's of a count.
-
-    Few samples, or none, may have lost what the others did not.
-
-    Args:
-        mean: What the samples lost of H(Y), on average.
-        std_error: Its standard error.
-        losses: Those of the samples.
-        largest: What a sample loses that lies amid another label; one of that kind is added to those that were seen.
-    """
-    n = losses.shape[0]
-    losses = losses.clamp(min=0)
-    size = (losses.square().sum() + largest**2) / (losses.sum() + largest)  # of a loss, where there is one
-    shift = size * _Z**2 / (2 * n)
-    return mean + shift + (_Z**2 * std_error**2 + shift**2).sqrt()

@@ -107,6 +107,20 @@ def test_kind_says_which_value_is_a_bound() -> None:
         assert i_ty.lower <= i_ty.value <= i_ty.upper
 
 
+def test_ends_of_the_label_information_hold_for_all_that_these_are_samples_of() -> None:
+    # Even classes that the layer decides: 1 bit, of which half of all samples' labels have less by chance.
+    for seed in range(20):
+        labels = torch.randint(0, 2, (200,), generator=torch.Generator().manual_seed(seed))
+        low, high = plane_information(labels.double().unsqueeze(1), labels, estimator="kde")[1].interval()
+        assert low.item() < 1.0 == pytest.approx(high.item())
+    # Random labels and samples that hardly overlap: the value is 1 bit, the truth 0.
+    rows = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(0, 2, (300,), generator=torch.Generator().manual_seed(1))
+    about_label = plane_information(rows, labels, estimator="kde")[1]
+    assert about_label.value.item() > 0.99
+    assert about_label.lower.item() == 0.0
+
+
 @pytest.mark.parametrize("units", [1, 3, 12])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_fitted_noise_makes_each_sample_most_probable_given_the_others(units: int, dtype: torch.dtype) -> None:

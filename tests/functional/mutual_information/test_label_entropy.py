@@ -31,7 +31,15 @@ def _of_counts(labels: torch.Tensor) -> Estimate:
     return mutual_information(labels, labels)
 
 
-@pytest.mark.parametrize("measure", [_of_bins, _of_neighbours, _of_counts])
+def _of_overlaps(labels: torch.Tensor) -> Estimate:
+    return label_information(labels.float().unsqueeze(1), labels, estimator="kde")
+
+
+def _of_noise(labels: torch.Tensor) -> Estimate:
+    return label_information(labels.float().unsqueeze(1), labels, estimator="noisy", noise_std=0.01)
+
+
+@pytest.mark.parametrize("measure", [_of_bins, _of_neighbours, _of_counts, _of_overlaps, _of_noise])
 @pytest.mark.parametrize("p", [0.5, 0.2, 0.1])
 def test_interval_covers_the_entropy_of_the_population_where_the_layer_decides_the_label(measure, p: float) -> None:
     generator = torch.Generator().manual_seed(0)

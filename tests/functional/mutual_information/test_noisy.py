@@ -101,3 +101,41 @@ def test_interval_of_labels_stays_within_what_is_known() -> None:
     for estimate in (told, untold):
         low, high = estimate.interval()
         assert 0 <= low.item() <= high.item() <= math.log2(3) + 1e-6
+
+
+def _normal_classes(seed: int, gap: float, width: int = 1, n: int = 300) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two even classes of unit normals whose first columns are ``gap`` apart."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 2, (n,), generator=generator)
+    rows = torch.randn(n, width, generator=generator)
+    rows[:, 0] += gap * (labels - 0.5)
+    return rows, labels
+
+
+# In nats by quadrature: I(X;T+N) and I(T+N;Y) of classes 2 and 6 apart, noise 0.3.
+@pytest.mark.parametrize(("gap", "about_input", "about_label"), [(2.0, 1.5648, 0.3177), (6.0, 1.9345, 0.6874)])
+def test_intervals_hold_the_information_of_the_population(gap: float, about_input: float, about_label: float) -> None:
+    inside = [0, 0]
+    for seed in range(50):
+        plane = plane_information(
+            *_normal_classes(seed, gap), estimator="noisy", base=math.e, noise_std=0.3, seed=100 + seed
+        )
+        for index, (estimate, truth) in enumerate(zip(plane, (about_input, about_label), strict=True)):
+            low, high = estimate.interval()
+            inside[index] += int(low <= truth <= high)
+    # 95% of 50, and three standard deviations below. Brackets without an error of their own held in 5, in 30 sets.
+    assert min(inside) >= 43
+
+
+def test_samples_that_hardly_overlap_make_values_bounds_that_claim_nothing() -> None:
+    rows, labels = _normal_classes(0, 0.0, width=8)  # the labels are random: I(T;Y) of the population is 0
+    about_input, about_label = plane_information(rows, labels, estimator="noisy", noise_std=0.05)
+    assert (about_input.kind, about_label.kind) == ("lower_bound", "upper_bound")
+    assert about_label.value.item() > 0.99
+    assert [end.item() for end in about_label.interval()] == pytest.approx([0.0, 1.0], abs=1e-6)
+    alone = plane_information(rows, labels.index_fill(0, torch.tensor([0]), 2), estimator="noisy", noise_std=1.0)[1]
+    assert 0 <= alone.lower.item() < alone.value.item()  # a class of one sample has no others
+    few, many = (
+        plane_information(*_normal_classes(0, 2.0, n=n), estimator="noisy", noise_std=1.0)[1] for n in (100, 1000)
+    )
+    assert (few.kind, many.kind) == ("estimate", "estimate")
