@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_foresight.callbacks._samples import run_samples
 from lightning_foresight.functional._checks import describe, fail
-from lightning_foresight.functional._trace import first_tensor
+from lightning_foresight.functional._trace import first_tensor, named_parts
 from lightning_foresight.functional.entropy import entropy
 from lightning_foresight.probes.samples import TARGET_KEYS, batch_length, split_batch
 
@@ -98,9 +98,10 @@ def _apply(rule: TargetRule, batches: list[Any], owner: str, argument: str) -> l
 
 
 def _without_targets(inputs: Any) -> Any:
-    if isinstance(inputs, dict):  # of a mapping, the model may take the targets too
-        return {key: value for key, value in inputs.items() if key not in TARGET_KEYS}
-    return inputs
+    parts = named_parts(inputs)
+    if parts is None:
+        return inputs
+    return {key: value for key, value in parts.items() if key not in TARGET_KEYS}  # the model may take them too
 
 
 def _check_labels(pieces: list[Any], count: int, owner: str, argument: str) -> Tensor:

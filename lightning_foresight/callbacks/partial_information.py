@@ -188,7 +188,8 @@ class PIDCallback(ForesightCallback):
             argument="target",
         )
         if rule is None and not self._samples.labels:
-            fail(self.name, "target", self.target, "the batches hold no labels; pass target=function of the batch.")
+            expected = "the batches hold no labels; pass target='prediction', target='input' (which sample it is) or a "
+            fail(self.name, "target", self.target, f"{expected}function of the batch.")
         self._modules = watched_layers(self, trainer, pl_module, self._samples.batches[0], self.reduce)
         with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
             try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -32,17 +33,24 @@ def clean_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in ("_orig_mod", "_forward_module"))
 
 
+def named_parts(value: Any) -> dict[Any, Any] | None:
+    """Return the entries of a mapping or the fields of a dataclass by name, ``None`` of anything else."""
+    if isinstance(value, Mapping):
+        return {key: value[key] for key in value}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return None
+
+
 def first_tensor(value: Any) -> Tensor | None:
-    """Return the first tensor in nested tuples, lists and mappings."""
+    """Return the first tensor in nested tuples, lists, mappings and dataclasses."""
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (tuple, list)):
-        for item in value:
-            found = first_tensor(item)
-            if found is not None:
-                return found
+    parts = value if isinstance(value, (tuple, list)) else (named_parts(value) or {}).values()
+    for part in parts:
+        found = first_tensor(part)
+        if found is not None:
+            return found
     return None
 
 

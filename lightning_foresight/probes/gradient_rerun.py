@@ -10,6 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from lightning_foresight.probes.samples import map_tensors
+
 
 class TrainingLoss(nn.Module):
     """Calls ``training_step`` of a stand-in for the module, as a function of the weights.
@@ -93,18 +95,7 @@ class TrainingLossOfExamples(TrainingLoss):
 
     def forward(self, index: Tensor) -> Tensor:
         """Return the loss on some examples of the batch."""
-        return super().forward(_take(self._batch, index))
-
-
-def _take(batch: Any, index: Tensor) -> Any:
-    if isinstance(batch, Tensor):
-        return batch[index] if batch.ndim else batch
-    if isinstance(batch, dict):
-        return {key: _take(value, index) for key, value in batch.items()}
-    if isinstance(batch, (tuple, list)):
-        parts = [_take(value, index) for value in batch]
-        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
-    return batch
+        return super().forward(map_tensors(self._batch, lambda tensor: tensor[index]))
 
 
 def _stand_in(module: nn.Module, made: dict[int, nn.Module]) -> nn.Module:

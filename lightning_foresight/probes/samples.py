@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler
 
-from lightning_foresight.functional._trace import first_tensor
+from lightning_foresight.functional._trace import first_tensor, named_parts
 from lightning_foresight.probes.isolation import preserved_random_state
 
 TARGET_KEYS = ("label", "labels", "target", "targets", "y")
@@ -59,6 +60,13 @@ def fixed_batches(source: Any, num_samples: int, *, seed: int, owner: str = "fix
                 "iterable of batches."
             )
     if not batches or all(batch_length(batch) == 0 for batch in batches):
+        found = next((batch for batch in batches if first_tensor(batch) is None), None)
+        if found is not None:
+            raise TypeError(
+                f"{owner}: a batch is a {type(found).__name__} in which no tensor is found; expected tensors, or "
+                "tuples, lists, mappings or dataclasses of them. Let collate_fn return one of these, and override "
+                "run_model(self, pl_module, batch) of the callback if the model takes something else."
+            )
         raise ValueError(
             f"{owner}(dataloader={type(source).__name__}): the loader holds no sample; expected at least two. Pass a "
             "loader with data, or tensors (inputs, targets)."
@@ -116,25 +124,41 @@ def batch_length(batch: Any) -> int:
 
 
 def cut_batch(batch: Any, length: int) -> Any:
-    """Return the first ``length`` samples of a batch of tensors in tuples, lists and mappings."""
+    """Return the first ``length`` samples of a batch."""
+    return map_tensors(batch, lambda tensor: tensor[:length])
+
+
+def map_tensors(batch: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Apply a function to all tensors of a batch that have an axis, in tuples, lists, mappings and dataclasses."""
     if isinstance(batch, Tensor):
-        return batch[:length] if batch.ndim else batch
-    if isinstance(batch, dict):
-        return {key: cut_batch(value, length) for key, value in batch.items()}
+        return function(batch) if batch.ndim else batch
     if isinstance(batch, (tuple, list)):
-        parts = [cut_batch(value, length) for value in batch]
-        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
-    return batch
+        items = [map_tensors(value, function) for value in batch]
+        return type(batch)(*items) if hasattr(batch, "_fields") else type(batch)(items)
+    parts = named_parts(batch)
+    if parts is None:
+        return batch
+    mapped = {key: map_tensors(value, function) for key, value in parts.items()}
+    if isinstance(batch, Mapping):
+        try:  # those of Hugging Face are read by attribute, too
+            return type(batch)(mapped)  # type: ignore[call-arg]
+        except TypeError:
+            return mapped
+    changed = copy.copy(batch)
+    for key, value in mapped.items():
+        object.__setattr__(changed, key, value)  # a frozen one allows no other way
+    return changed
 
 
 def split_batch(batch: Any) -> tuple[Any, Any]:
     """Split a batch into what the model takes and the targets, ``None`` if it has none.
 
-    A tuple or list is ``(inputs, targets, ...)``; a mapping holds its targets under ``label``, ``labels``, ``target``,
-    ``targets`` or ``y``; a tensor is the inputs.
+    A tuple or list is ``(inputs, targets, ...)``; a mapping or dataclass holds its targets under ``label``, ``labels``,
+    ``target``, ``targets`` or ``y``; a tensor is the inputs.
     """
-    if isinstance(batch, dict):
-        return batch, next((batch[key] for key in TARGET_KEYS if key in batch), None)
+    parts = named_parts(batch)
+    if parts is not None:
+        return batch, next((parts[key] for key in TARGET_KEYS if key in parts), None)
     if isinstance(batch, (tuple, list)):
         return batch[0], batch[1] if len(batch) > 1 else None
     return batch, None
@@ -143,29 +167,30 @@ def split_batch(batch: Any) -> tuple[Any, Any]:
 def call_model(model: nn.Module, inputs: Any) -> Any:
     """Call a model on the inputs of a batch.
 
-    A mapping is passed by name, cut to what ``forward`` accepts; if no name fits and only one entry is no target, that
-    entry is passed alone, and to a ``forward`` of one argument called ``batch`` the mapping as it is. A LightningModule
-    that has no ``forward`` stands for its only submodule with parameters.
+    A mapping or dataclass is passed by name, cut to what ``forward`` accepts; if no name fits and only one entry is no
+    target, that entry is passed alone, and to a ``forward`` of one argument called ``batch`` it is passed as it is. A
+    LightningModule that has no ``forward`` stands for its only submodule with parameters.
 
     Raises:
-        TypeError: If a mapping does not fit what ``forward`` takes, or there is no ``forward``.
+        TypeError: If the names do not fit what ``forward`` takes, or there is no ``forward``.
     """
     model = with_forward(model)
-    if not isinstance(inputs, dict):
+    parts = named_parts(inputs)
+    if parts is None:
         return model(inputs)
     parameters = inspect.signature(model.forward).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return model(**inputs)
-    named = {key: value for key, value in inputs.items() if key in parameters}
+        return model(**parts)
+    named = {key: value for key, value in parts.items() if key in parameters}
     if named:
         return model(**named)
     if list(parameters) in (["batch"], ["data"], ["inputs"]):
         return model(inputs)
-    others = [value for key, value in inputs.items() if key not in TARGET_KEYS]
+    others = [value for key, value in parts.items() if key not in TARGET_KEYS]
     if len(others) == 1 and len(parameters) == 1:
         return model(others[0])
     raise TypeError(
-        f"the batch has the keys {', '.join(map(str, inputs))}, but {type(model).__name__}.forward takes "
+        f"the batch has the keys {', '.join(map(str, parts))}, but {type(model).__name__}.forward takes "
         f"{', '.join(parameters)}. Override run_model(self, pl_module, batch) of the callback to say how to call it."
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import dataclass
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 
 from lightning_foresight import EICallback, GradientNoiseScaleCallback, InfoPlaneCallback
 from tests.contract.cases import CALLBACKS, QUIET, TinyModel, assert_same_run, fit, tiny_data
@@ -111,6 +112,37 @@ def test_lazy_layers_are_refused_before_training(name):
 def test_the_precision_of_the_run_is_that_of_the_measurement(name, precision):
     callback = CALLBACKS[name]()
     assert_same_run(fit(callback, precision=precision), fit(precision=precision))
+    assert callback.num_failures == 0
+    assert len(callback.history) > 0
+
+
+@dataclass
+class Batch:
+    x: torch.Tensor
+    y: torch.Tensor
+
+    @classmethod
+    def collate(cls, items):
+        return cls(*default_collate(items))
+
+
+@every_callback
+def test_batches_may_be_dataclasses(name):
+    class OfDataclasses(TinyModel):
+        def training_step(self, batch, batch_idx):
+            return nn.functional.cross_entropy(self(batch.x), batch.y)
+
+        def validation_step(self, batch, batch_idx):
+            pass
+
+    def run(callbacks):
+        torch.manual_seed(0)
+        trainer = pl.Trainer(**QUIET, max_epochs=1, callbacks=callbacks)
+        trainer.fit(OfDataclasses(), *(DataLoader(tiny_data()[0].dataset, 8, collate_fn=Batch.collate),) * 2)
+        return trainer
+
+    callback = CALLBACKS[name]()
+    assert_same_run(run(callback), run([]))
     assert callback.num_failures == 0
     assert len(callback.history) > 0
 

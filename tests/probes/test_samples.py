@@ -1,3 +1,6 @@
+from collections import UserDict, defaultdict
+from dataclasses import dataclass
+
 import pytest
 import torch
 from lightning_fabric.utilities.distributed import DistributedSamplerWrapper
@@ -6,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomSampler, TensorDataset
 from torch.utils.data.dataloader import default_collate
 
-from lightning_foresight.probes.samples import call_model, cut_batch, fixed_batches, split_batch
+from lightning_foresight.probes.samples import batch_length, call_model, cut_batch, fixed_batches, split_batch
 
 INPUTS, TARGETS = torch.arange(20.0).unsqueeze(1), torch.arange(20)
 
@@ -101,6 +104,39 @@ def test_nested_batches_are_cut():
     cut = cut_batch({"x": INPUTS, "pair": (INPUTS, [TARGETS]), "name": "a"}, 3)
     assert len(cut["x"]) == len(cut["pair"][0]) == len(cut["pair"][1][0]) == 3
     assert cut["name"] == "a"
+
+
+@dataclass(frozen=True)
+class Batch:
+    x: torch.Tensor
+    labels: torch.Tensor
+    scale: float = 3.0
+
+
+@pytest.mark.parametrize(
+    "made", [Batch, lambda x, labels: UserDict(x=x, labels=labels)], ids=["dataclass", "user_dict"]
+)
+def test_dataclasses_and_mappings_of_other_libraries_are_batches(made):
+    batches = fixed_batches([made(INPUTS, TARGETS)], 7, seed=0)
+    assert [type(batch) for batch in batches] == [type(made(INPUTS, TARGETS))]
+    assert batch_length(batches[0]) == 7
+    inputs, targets = split_batch(batches[0])
+    assert torch.equal(targets, TARGETS[:7])
+    scale = 3.0 if isinstance(batches[0], Batch) else 1.0
+    assert torch.equal(call_model(Named(), inputs), scale * INPUTS[:7])
+
+
+def test_a_mapping_that_cannot_be_made_from_another_is_cut_to_a_dict():
+    batch = defaultdict(list, x=INPUTS)
+    assert torch.equal(cut_batch(batch, 2)["x"], INPUTS[:2])
+
+
+def test_batches_that_hide_their_tensors_are_refused_by_their_type():
+    class Graph:
+        x = INPUTS
+
+    with pytest.raises(TypeError, match="a batch is a Graph in which no tensor is found; expected .* dataclasses"):
+        fixed_batches([Graph()], 4, seed=0)
 
 
 class Named(nn.Module):
