@@ -50,7 +50,7 @@ def main() -> None:
         torch.manual_seed(job["seed"])
         np.random.seed(job["seed"])  # noqa: NPY002
         wall, cpu = time.perf_counter(), time.process_time()
-        value = getattr(deep_ei, job["function"])(layer, topology, in_range=(0, 1), batch_size=1000, **job["options"])
+        value = getattr(deep_ei, job["function"])(layer, topology, in_range=(0, 1), **job["options"])
         result = {
             "value": float(value),
             "wall_s": time.perf_counter() - wall,
