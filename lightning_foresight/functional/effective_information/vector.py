@@ -22,12 +22,18 @@ from lightning_foresight.functional.effective_information.noise import (
     uniform,
 )
 from lightning_foresight.functional.effective_information.problem import Layer, Problem, Range, pose
-from lightning_foresight.functional.effective_information.vector_entropy import VectorEntropy, vector_entropy
+from lightning_foresight.functional.effective_information.vector_entropy import (
+    VectorCounts,
+    VectorEntropy,
+    vector_entropy,
+)
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 
 DEFAULT_SAMPLES = 2**17
 MOST_SAMPLES = 2**21
 CELLS = 1024
+# An output of a sample while it is counted: its value, its bin, its share of a key, its place in a table.
+BYTES_PER_OUTPUT = 48
 # With a larger share of samples that are like no other, no correction of the entropy can be trusted.
 MOST_SINGLES = 0.25
 
@@ -144,31 +150,34 @@ def _between_once(
     generator: torch.Generator,
 ) -> Estimate:
     def answer(inputs: Tensor) -> Tensor:
-        codes = clamped_output_codes(problem, respond(owner, problem, inputs)).long()
+        codes = clamped_output_codes(problem, respond(owner, problem, inputs))
         return codes[:, _indices(owner, "output", targets, codes.shape[1], codes.device)]
 
     width = num_inputs(problem)
     low, high = problem.in_range
     with own_random_state(generator):
-        found, in_codes = [], []
-        for part in chunks(samples, 64 * width):
-            inputs = uniform(problem, generator, part.stop - part.start, width)
-            found.append(answer(inputs))
-            if part.start < CELLS:
-                in_codes.append(input_codes(problem, inputs[:CELLS])[:, sources].long())
-        marginal = vector_entropy(torch.cat(found), problem.out_bins, generator)
+        # The first samples tell how many outputs there are, which decides how many more fit into memory.
+        inputs = uniform(problem, generator, min(CELLS, samples), width)
+        in_codes, codes = input_codes(problem, inputs)[:, sources].long(), answer(inputs)
+        outputs, per_sample = codes.shape[1], 64 * width + BYTES_PER_OUTPUT * codes.shape[1]
+        counts = VectorCounts(problem.out_bins, generator)
+        counts.add(codes)
+        for part in chunks(samples - len(inputs), per_sample):
+            counts.add(answer(uniform(problem, generator, part.stop - part.start, width)))
+        marginal = counts.entropy()
 
-        cells = _cells(problem, torch.cat(in_codes), samples)
+        cells = _cells(problem, in_codes, samples)
         repeats = max(2, samples // len(cells))
         found = []
-        for part in chunks(len(cells), 64 * width * repeats):
+        for part in chunks(len(cells), per_sample * repeats + BYTES_PER_OUTPUT * outputs * problem.out_bins):
             chosen = cells[part].unsqueeze(1)
             inputs = uniform(problem, generator, len(chosen), repeats, width)
             # The noise on the chosen inputs, moved into their cell.
             inside = (inputs[..., sources] - low) / problem.in_bins
             inputs[..., sources] = chosen * ((high - low) / problem.in_bins) + low + inside
-            found.append(answer(inputs.flatten(0, 1)).view(len(chosen), repeats, -1))
-        within = vector_entropy(torch.cat(found), problem.out_bins, generator)
+            codes = answer(inputs.flatten(0, 1)).view(len(chosen), repeats, -1)
+            found.append(vector_entropy(codes, problem.out_bins, generator))
+        within = VectorEntropy(*(torch.cat(field) for field in zip(*found, strict=True)))
     all_cells = len(cells) == problem.in_bins ** len(sources)
     return _combine(problem, marginal, within, len(sources), samples, all_cells)
 

@@ -37,11 +37,20 @@ class VectorEntropy(NamedTuple):
     saturation: Tensor
 
 
-def hash_rows(codes: Tensor, generator: torch.Generator) -> Tensor:
-    """Return a 64-bit key for every vector ``(..., components)``; different vectors share one with chance 2^-63."""
-    size = (codes.shape[-1],)
-    factors = torch.randint(-(2**62), 2**62, size, generator=generator, device=generator.device).to(codes.device)
-    return (codes * (2 * factors + 1)).sum(-1)
+def hash_rows(codes: Tensor, factors: Tensor) -> Tensor:
+    """Return a 64-bit key for every vector ``(..., components)``; different vectors share one with chance 2^-63.
+
+    Args:
+        codes: The vectors, integers.
+        factors: A random odd number for each component, see :func:`hash_factors`.
+    """
+    return (codes * factors).sum(-1)
+
+
+def hash_factors(components: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Draw what :func:`hash_rows` multiplies by."""
+    drawn = torch.randint(-(2**62), 2**62, (components,), generator=generator, device=generator.device)
+    return 2 * drawn.to(device) + 1
 
 
 def count_equal(keys: Tensor) -> Tensor:
@@ -52,25 +61,60 @@ def count_equal(keys: Tensor) -> Tensor:
     return torch.zeros_like(keys).scatter_add_(-1, new.cumsum(-1), torch.ones_like(keys))
 
 
+class VectorCounts:
+    """Adds up, chunk by chunk, what the entropy of vectors needs: a key for each, and counts of their components.
+
+    Args:
+        bins: Number of bins of each component.
+        generator: Draws the keys.
+    """
+
+    def __init__(self, bins: int, generator: torch.Generator) -> None:
+        self.bins = bins
+        self._generator = generator
+        self._factors: Tensor | None = None
+        self._keys: list[Tensor] = []
+        self._table: Tensor | None = None
+
+    def add(self, codes: Tensor) -> None:
+        """Add samples of vectors of bins ``(..., samples, components)``."""
+        if self._factors is None:
+            self._factors = hash_factors(codes.shape[-1], self._generator, codes.device)
+        self._keys.append(hash_rows(codes, self._factors))
+        offsets = torch.arange(codes.shape[-1], device=codes.device) * self.bins
+        flat = (codes + offsets).flatten(-2)
+        if self._table is None:
+            self._table = flat.new_zeros(*codes.shape[:-2], codes.shape[-1] * self.bins)
+        self._table.scatter_add_(-1, flat, torch.ones((), dtype=flat.dtype, device=flat.device).expand_as(flat))
+
+    def entropy(self) -> VectorEntropy:
+        """Return the entropy of all that was added."""
+        assert self._table is not None  # somebody called add()
+        return _entropy(torch.cat(self._keys, -1), self._table.unflatten(-1, (-1, self.bins)))
+
+
 def vector_entropy(codes: Tensor, bins: int, generator: torch.Generator) -> VectorEntropy:
     r"""Entropy of vectors of bins ``(..., samples, components)``.
 
     Where equal vectors are rare, the plug-in value only says how many samples there were. Two bounds do not: the
     number of equal pairs gives :math:`-\log \sum p^2 \le H`, and components alone give :math:`H \le \sum_b H(Y_b)`.
     """
-    samples = codes.shape[-2]
-    counts = count_equal(hash_rows(codes, generator))
+    counts = VectorCounts(bins, generator)
+    counts.add(codes)
+    return counts.entropy()
+
+
+def _entropy(keys: Tensor, tables: Tensor) -> VectorEntropy:
+    """Return the entropies of vectors with keys ``(..., samples)`` and counts ``(..., components, bins)``."""
+    samples, bins = keys.shape[-1], tables.shape[-1]
+    counts = count_equal(keys)
     corrected = discrete_entropy(counts, "grassberger")
     plug_in = discrete_entropy(counts)
     pairs = samples * (samples - 1) / 2
     equal = (counts * (counts - 1)).sum(-1).double() / 2
     # Upper 95% limit of a Poisson count, generous at every count and 3 at none.
     collision = ((equal + 2 * equal.sqrt() + 3) / pairs).clamp_max(1)
-    offsets = torch.arange(codes.shape[-1], device=codes.device) * bins
-    table = codes.new_zeros(*codes.shape[:-2], codes.shape[-1] * bins)
-    flat = (codes + offsets).flatten(-2)
-    table.scatter_add_(-1, flat, torch.ones_like(flat))
-    parts = discrete_entropy(table.view(*codes.shape[:-2], codes.shape[-1], bins), "miller_madow")
+    parts = discrete_entropy(tables, "miller_madow")
     # The delta method sees no error for uniform components, where the noise is chi-squared.
     chi_squared = 2 * (bins - 1) / (2 * samples * math.log(2)) ** 2
     errors = (parts.std_error.square() + chi_squared).sqrt()

@@ -4,8 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_foresight.functional import effective_information, ei_between_groups, ei_parts
-from lightning_foresight.functional.effective_information.vector_entropy import count_equal, hash_rows, vector_entropy
+from lightning_foresight.functional import _memory, effective_information, ei_between_groups, ei_parts
+from lightning_foresight.functional.effective_information.vector_entropy import (
+    VectorCounts,
+    count_equal,
+    hash_factors,
+    hash_rows,
+    vector_entropy,
+)
 from tests.reference.effective_information_dense import rational_vector
 
 
@@ -87,7 +93,7 @@ def test_outputs_outside_the_range_count_to_the_outermost_bins():
 
 def test_equal_rows_are_counted_whatever_their_order():
     codes = torch.tensor([[1, 2], [2, 1], [1, 2], [0, 3], [2, 1], [1, 2]])
-    counts = count_equal(hash_rows(codes, seeded()))
+    counts = count_equal(hash_rows(codes, hash_factors(2, seeded(), codes.device)))
     assert sorted(counts.tolist(), reverse=True) == [3, 2, 1, 0, 0, 0]
 
 
@@ -96,6 +102,26 @@ def test_bounds_enclose_the_entropy_of_a_known_distribution():
     found = vector_entropy(codes, 16, seeded(1))
     assert found.lower <= 12 <= found.upper + 0.01
     assert found.value.item() == pytest.approx(12, abs=0.02)
+
+
+def test_samples_added_in_chunks_have_the_entropy_of_all():
+    codes = torch.randint(0, 4, (5, 3_000, 6), generator=seeded(), dtype=torch.int16) // 2
+    whole, chunked = vector_entropy(codes, 4, seeded(1)), VectorCounts(4, seeded(1))
+    for part in codes.split([1, 999, 2_000], dim=1):
+        chunked.add(part)
+    for field, again in zip(whole, chunked.entropy(), strict=True):
+        assert torch.equal(field, again)
+
+
+def test_memory_budget_does_not_change_the_result(monkeypatch):
+    layer = linear([[1.0, -0.5], [0.4, 0.8]])
+    options = {"in_range": (-1, 1), "out_range": (-1.5, 1.5), "in_bins": 8, "out_bins": 8, "num_samples": 8_192}
+    whole = effective_information(layer, **options)
+    monkeypatch.setattr(_memory, "MEMORY_BUDGET", 2**17)
+    chunked = effective_information(layer, **options)
+    # Other chunks draw other noise.
+    assert abs(chunked.value - whole.value) < 5 * (chunked.std_error**2 + whole.std_error**2).sqrt()
+    assert chunked.std_error == pytest.approx(whole.std_error.item(), rel=0.1)
 
 
 def test_a_group_of_one_pair_is_a_part_and_the_group_of_all_is_the_whole():
