@@ -2,12 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+P = ParamSpec("P")
+R = TypeVar("R")
+# (owner, argument, value) -> value as the function takes it; raises if it is something else.
+Check = Callable[[str, str, Any], Any]
+
+
+def takes(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Check named arguments of a function or method before it runs, and pass on what the checks return.
+
+    Example:
+        >>> import numpy as np
+        >>> from lightning_foresight.functional._checks import data, takes
+        >>> @takes(x=data)
+        ... def double(x):
+        ...     return 2 * x
+        >>> double(np.ones(2))
+        tensor([2., 2.], dtype=torch.float64)
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        names = list(inspect.signature(function).parameters)
+        places = [(names.index(name), name, check) for name, check in checks.items()]
+        is_method = names[0] == "self"
+
+        @functools.wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            owner = type(args[0]).__name__ if is_method else function.__name__
+            given = list(args)
+            for place, name, check in places:
+                if place < len(given):
+                    given[place] = check(owner, name, given[place])
+                elif name in kwargs:
+                    kwargs[name] = check(owner, name, kwargs[name])
+            return function(*given, **kwargs)
+
+        return checked
+
+    return decorate
+
+
+def data(owner: str, argument: str, value: Any) -> Tensor:
+    """Take a dense tensor of real numbers, or a numpy array, which becomes one."""
+    if isinstance(value, np.ndarray):
+        value = _from_numpy(owner, argument, value)
+    elif not isinstance(value, Tensor):
+        _refuse(
+            owner,
+            argument,
+            value,
+            "a tensor or a numpy array. torch.tensor(...) makes one of a list of numbers, .to_numpy() of a table",
+        )
+    if value.is_complex():
+        raise TypeError(
+            f"{owner}({argument}): got {describe(value)}; expected real numbers. Pass the real and the imaginary part "
+            "as two features: torch.view_as_real(x)."
+        )
+    if value.layout is not torch.strided or value.is_meta:
+        form = "meta" if value.is_meta else str(value.layout).removeprefix("torch.")
+        raise TypeError(
+            f"{owner}({argument}): got {describe(value)} in {form} form; expected a dense tensor that holds its "
+            f"numbers.{'' if value.is_meta else ' Pass x.to_dense().'}"
+        )
+    # torch can neither sort nor add these.
+    return value.to(torch.int64) if value.dtype in (torch.uint16, torch.uint32, torch.uint64) else value
+
+
+def module(owner: str, argument: str, value: Any) -> nn.Module:
+    """Take a module."""
+    return value if isinstance(value, nn.Module) else _refuse(owner, argument, value, "a torch.nn.Module")
+
+
+def function(owner: str, argument: str, value: Any) -> Any:
+    """Take anything that can be called."""
+    return value if callable(value) else _refuse(owner, argument, value, "a function")
+
+
+def optional(check: Check) -> Check:
+    """Take ``None``, too."""
+    return lambda owner, argument, value: None if value is None else check(owner, argument, value)
+
+
+def one_or_named(check: Check) -> Check:
+    """Take several of a kind by name, too."""
+
+    def check_each(owner: str, argument: str, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return check(owner, argument, value)
+        return {name: check(owner, f"{argument}[{name!r}]", item) for name, item in value.items()}
+
+    return check_each
+
+
+def _refuse(owner: str, argument: str, value: Any, expected: str) -> Any:
+    what = "None" if value is None else f"a {type(value).__name__}"
+    raise TypeError(f"{owner}({argument}): got {what}; expected {expected}.")
+
+
+def _from_numpy(owner: str, argument: str, array: np.ndarray) -> Tensor:
+    try:
+        # torch takes neither negative strides nor, without a warning, arrays that must not be written to.
+        return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    except TypeError:
+        expected = f"an array of real numbers. array.astype(float) makes one if its entries, {array.dtype}, are numbers"
+        return _refuse(owner, argument, array, expected)
 
 
 def fail(owner: str, argument: str, passed: Any, expected: str, error: type[Exception] = ValueError) -> None:
