@@ -14,7 +14,6 @@ from lightning_foresight.callbacks._events import Measured
 from lightning_foresight.callbacks._perturbation_checks import check_plan
 from lightning_foresight.functional import Estimate, make_estimate, trace_weight_layers
 from lightning_foresight.functional._trace import LayerCall, first_tensor
-from lightning_foresight.functional.effective_information.activations import monotone_rule
 from lightning_foresight.functional.effective_information.affine import as_affine
 from lightning_foresight.functional.effective_information.causal import has_exact_method
 from lightning_foresight.functional.effective_information.composites import part_names
@@ -104,10 +103,7 @@ def range_of_inputs(owner: str, batch: Any) -> tuple[float, float] | None:
 def out_range_of(
     layer: PerturbedLayer, wanted: tuple[float, float] | Literal["dynamic"] | None
 ) -> tuple[float, float] | Literal["dynamic"]:
-    """Return the range of a layer's outputs to bin: the one asked for, where the layer has such a one."""
-    if wanted == "dynamic":
-        monotone = as_affine(layer.module) is not None and monotone_rule(layer.activation) is not None
-        return "dynamic" if monotone else layer.out_range
+    """Return the range of a layer's outputs to bin: the one asked for, or its own."""
     return layer.out_range if wanted is None else wanted
 
 

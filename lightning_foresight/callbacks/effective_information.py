@@ -65,7 +65,7 @@ class EICallback(ForesightCallback):
         in_range: Range of the noise on the first layer's inputs; by default that of a batch of training data. Other
             layers take the range of the activation before them.
         out_range: Range of the outputs that are binned, of all layers, or ``"dynamic"`` for all that a layer can put
-            out (of affine layers with a monotone activation; others keep the default). By default the range of the
+            out (of layers that are sampled: has put out for a few thousand samples). By default the range of the
             activation, (0, 10) after ReLU and (-10, 10) after none; a layer that uses a tenth of it uses a tenth of
             the bins.
         in_bins: Number of bins of each input.

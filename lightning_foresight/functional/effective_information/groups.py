@@ -22,7 +22,7 @@ def ei_between_groups(
     in_range: Range | None,
     out_range: Range | Literal["dynamic"] | None = None,
     in_bins: int = 64,
-    out_bins: int = 64,
+    out_bins: int | Literal["dynamic"] = 64,
     method: str = "auto",
     num_samples: int | None = None,
     rtol: float | None = None,
@@ -43,7 +43,7 @@ def ei_between_groups(
         in_range: Range of every input.
         out_range: Range of the output bins.
         in_bins: Equal bins of every input.
-        out_bins: Equal bins of every output.
+        out_bins: Equal bins of every output, see :func:`ei_parts`.
         method: ``"auto"`` or ``"sampled"``.
         num_samples: Samples for each entropy.
         rtol: Relative standard error to reach.

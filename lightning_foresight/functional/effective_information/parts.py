@@ -21,7 +21,7 @@ def ei_parts(
     in_range: Range | None,
     out_range: Range | Literal["dynamic"] | None = None,
     in_bins: int = 64,
-    out_bins: int = 64,
+    out_bins: int | Literal["dynamic"] = 64,
     method: str = "auto",
     num_samples: int | None = None,
     rtol: float | None = None,
@@ -53,9 +53,11 @@ def ei_parts(
         in_range: ``(low, high)`` of every input; ``None`` for an Embedding.
         out_range: ``(low, high)`` of the outputs that are binned; those outside are dropped, as by
             ``numpy.histogram``. By default the activation's own range, with 10 for an open end and (-10, 10) for none;
-            ``"dynamic"`` for the range that the layer's outputs can take.
+            ``"dynamic"`` for the range that the layer's outputs can take, all of them together: from end to end for
+            affine layers whose activation is monotone or has one minimum, else that of a few thousand samples.
         in_bins: Equal bins of ``in_range``.
-        out_bins: Equal bins of ``out_range``.
+        out_bins: Equal bins of ``out_range``; ``"dynamic"`` for as many as it takes, each as wide as a bin of the
+            inputs: the upper end of ``out_range`` is moved up to the end of the last one.
         method: ``"exact"``, ``"sampled"``, or ``"auto"``: exact where that is possible.
         num_samples: Samples of noise, the first number of them if ``rtol`` is given; 32,768 by default.
         rtol: Double the samples until the standard error of the sum, by blocks, is at most this share of the sum, or

@@ -81,7 +81,7 @@ def pose(
     in_range: Range | None,
     out_range: Range | str | None,
     in_bins: int,
-    out_bins: int,
+    out_bins: int | str,
     method: str,
     in_shape: tuple[int, ...] | None = None,
     generator: torch.Generator | None = None,
@@ -91,7 +91,11 @@ def pose(
     """Check the arguments that all measures share, and decide between the exact and the sampled method."""
     check_choice(owner, "method", method, ("auto", "exact", "sampled"))
     check_int(owner, "in_bins", in_bins, 2)
-    check_int(owner, "out_bins", out_bins, 2)
+    equally_wide = isinstance(out_bins, str)
+    if equally_wide:
+        check_choice(owner, "out_bins", out_bins, ("dynamic",))
+    else:
+        check_int(owner, "out_bins", out_bins, 2)
     if num_samples is not None:
         check_int(owner, "num_samples", num_samples, 16)
     if rtol is not None and not (isinstance(rtol, (int, float)) and 0 < rtol < 1):
@@ -135,29 +139,17 @@ def pose(
     if affine is None and in_shape is None and not embedding:
         fail(owner, "in_shape", None, "a layer that is not Linear or a convolution needs the shape of one input.")
     shape = () if affine is not None or in_shape is None else tuple(in_shape)
-    problem = Problem(layer, activation, affine, rule, in_range, ends, in_bins, out_bins, dtype, device, exact, shape)
-    return problem._replace(out_range=_dynamic_range(owner, problem)) if dynamic else problem
+    bins = in_bins if isinstance(out_bins, str) else out_bins
+    problem = Problem(layer, activation, affine, rule, in_range, ends, in_bins, bins, dtype, device, exact, shape)
+    if dynamic or equally_wide:
+        # That file asks the layer, as a problem.
+        from lightning_foresight.functional.effective_information.dynamic import dynamic_bins, dynamic_range
 
-
-def _dynamic_range(owner: str, problem: Problem) -> Range:
-    """Return the range that the outputs of an affine layer with a monotone activation take, from end to end."""
-    if problem.affine is None or problem.rule is None:
-        fail(
-            owner,
-            "out_range",
-            "dynamic",
-            "the range of outputs follows from the weights of Linear layers and convolutions with a monotone "
-            "activation only; pass (low, high).",
-        )
-    assert problem.affine is not None
-    weight, bias = problem.affine
-    low, high = problem.in_range
-    ends = torch.stack(
-        [bias + (weight * low).minimum(weight * high).sum(1), bias + (weight * low).maximum(weight * high).sum(1)]
-    )
-    if problem.activation is not None:
-        ends = problem.activation(ends.to(problem.dtype)).detach()
-    return check_range(owner, "out_range", (float(ends[0].min()), float(ends[1].max())))
+        problem = problem._replace(out_range=dynamic_range(owner, problem)) if dynamic else problem
+        if equally_wide:
+            ends, bins = dynamic_bins(owner, problem)
+            problem = problem._replace(out_range=ends, out_bins=bins)
+    return problem
 
 
 def _check_parameters(owner: str, layer: Any, generator: torch.Generator | None) -> tuple[torch.dtype, torch.device]:

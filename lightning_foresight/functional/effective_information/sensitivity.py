@@ -24,7 +24,7 @@ def sensitivity(
     in_range: Range | None,
     out_range: Range | Literal["dynamic"] | None = None,
     in_bins: int = 64,
-    out_bins: int = 64,
+    out_bins: int | Literal["dynamic"] = 64,
     method: str = "auto",
     num_samples: int | None = None,
     rtol: float | None = None,
@@ -44,7 +44,7 @@ def sensitivity(
         in_range: ``(low, high)`` of every input; ``None`` for an Embedding.
         out_range: ``(low, high)`` of the outputs that are binned, see :func:`ei_parts`.
         in_bins: Equal bins of ``in_range``.
-        out_bins: Equal bins of ``out_range``.
+        out_bins: Equal bins of ``out_range``, see :func:`ei_parts`.
         method: ``"exact"``, ``"sampled"``, or ``"auto"``: exact where that is possible.
         num_samples: Evenly spaced values per input where it is sampled; 4,096 by default, fewer of more than 181
             inputs.

@@ -45,7 +45,7 @@ def effective_information(
     in_range: Range | None,
     out_range: Range | Literal["dynamic"] | None = None,
     in_bins: int = 64,
-    out_bins: int = 64,
+    out_bins: int | Literal["dynamic"] = 64,
     method: str = "auto",
     num_samples: int | None = None,
     rtol: float | None = None,
@@ -71,7 +71,7 @@ def effective_information(
         out_range: ``(low, high)`` of the output bins, see :func:`ei_parts`; outputs outside count to the outermost
             bins here, so that X stays uniform.
         in_bins: Equal bins of every input.
-        out_bins: Equal bins of every output.
+        out_bins: Equal bins of every output, see :func:`ei_parts`.
         method: ``"auto"`` or ``"sampled"``: there is no exact method for vectors.
         num_samples: Samples for each of the two entropies; 131,072 by default.
         rtol: Double the samples until the standard error is at most this share of the value, or the next doubling would

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from lightning_foresight.functional import effective_information, ei_between_groups, ei_parts, sensitivity
+from lightning_foresight.functional.effective_information.problem import pose
 
 MEASURES = [
     ei_parts,
@@ -110,10 +111,53 @@ def test_dynamic_range_is_what_the_outputs_can_take():
     squashed = sensitivity(layer, nn.Tanh(), out_range="dynamic", **options)
     ends = torch.tanh(torch.tensor([-2.0, 2.0])).tolist()
     assert torch.equal(squashed, sensitivity(layer, nn.Tanh(), out_range=ends, **options))
-    with pytest.raises(ValueError, match=r"out_range='dynamic'\): the range of outputs follows from the weights"):
-        ei_parts(nn.LayerNorm(2), in_shape=(2,), **{**options, "out_range": "dynamic"})
     with pytest.raises(ValueError, match=r"out_range='auto'\): expected one of 'dynamic'"):
         ei_parts(layer, out_range="auto", **options)
+
+
+def test_dynamic_range_holds_the_minimum_of_an_activation_and_all_outputs_of_a_callable():
+    layer = nn.Linear(2, 2)
+    layer.weight.data, layer.bias.data = torch.tensor([[1.0, -2.0], [0.5, 0.5]]), torch.tensor([0.0, 1.0])
+    options = {"in_range": (0, 1), "in_bins": 8, "out_bins": 8}
+    # Pre-activations in (-2, 2); the minimum of SiLU lies at -1.278.
+    ends = torch.nn.functional.silu(torch.tensor([-1.2785, 2.0], dtype=torch.float64)).tolist()
+    dynamic = ei_parts(layer, nn.SiLU(), out_range="dynamic", **options)
+    assert torch.allclose(dynamic, ei_parts(layer, nn.SiLU(), out_range=ends, **options), rtol=0, atol=1e-4)
+    # A few thousand samples come close to the ends (0, 3) of a callable's outputs.
+    options |= {"in_shape": (2,), "num_samples": 20_000}
+    dynamic = ei_parts(lambda x: 3 * x, out_range="dynamic", **options)
+    assert torch.allclose(dynamic, ei_parts(lambda x: 3 * x, out_range=(0, 3), **options), rtol=0, atol=0.03)
+    table = nn.Embedding.from_pretrained(torch.tensor([[0.0], [3.0], [5.0], [8.0]]))
+    assert ei_parts(table, in_range=None, out_range="dynamic", out_bins=4) == 2
+
+
+@pytest.mark.parametrize("measure", MEASURES, ids=NAMES)
+def test_dynamic_bins_are_as_wide_as_those_of_the_inputs_even_where_these_do_not_divide_the_range(measure):
+    layer = nn.Linear(1, 1)
+    layer.weight.data, layer.bias.data = torch.tensor([[0.7]]), torch.tensor([0.1])
+    options = {"in_range": (-1, 1), "in_bins": 4, "num_samples": 4_096}
+    # Outputs in (-0.6, 0.8) take three bins of width 0.5, the last of which ends at 0.9.
+    dynamic = measure(layer, out_range="dynamic", out_bins="dynamic", **options)
+    given = measure(layer, out_range=(-0.6, 0.9), out_bins=3, **options)
+    found = [one if isinstance(one, torch.Tensor) else getattr(one, "value", one) for one in (dynamic, given)]
+    found = [one[0].value if isinstance(one, list) else one for one in found]
+    assert torch.allclose(*found, rtol=0, atol=1e-5)
+    # And a range that they divide takes no more of them.
+    assert pose("test", layer, None, out_range=(0, 2), out_bins="dynamic", method="auto", **options).out_bins == 4
+
+
+@pytest.mark.parametrize(
+    ("layer", "options", "text"),
+    [
+        (nn.Linear(2, 2), {"out_bins": "auto"}, r"out_bins='auto'\): expected one of 'dynamic'"),
+        (nn.Linear(2, 2), {"out_range": (0, 1e5)}, r"out_bins='dynamic'\): outputs in \(0, 100000\) take 6400000 bins"),
+        (nn.Embedding(3, 2), {"in_range": None}, r"out_bins='dynamic'\): the input of an Embedding has no bins"),
+    ],
+    ids=["unknown", "too-many", "embedding"],
+)
+def test_dynamic_bins_that_cannot_be_are_refused(layer, options, text):
+    with pytest.raises(ValueError, match=text):
+        ei_parts(layer, **{"in_range": (0, 1), "out_bins": "dynamic", **options})
 
 
 @pytest.mark.parametrize("in_shape", [3, "3", (0,), (3.0,)])
