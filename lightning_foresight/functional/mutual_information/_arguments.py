@@ -12,6 +12,23 @@ from lightning_foresight.functional._checks import check_finite, check_samples, 
 
 def as_rows(owner: str, argument: str, samples: Tensor) -> Tensor:
     """Return finite samples as ``(n, features)``; floats are at least float32, integers stay integers."""
+    rows = _as_rows(owner, argument, samples)
+    # A finite sum proves that every entry is finite, at a fraction of the cost of looking at each.
+    if rows.is_floating_point() and not math.isfinite(float(rows.sum())):
+        check_finite(owner, argument, rows)
+    return rows
+
+
+def as_rows_with_ends(owner: str, argument: str, samples: Tensor) -> tuple[Tensor, float, float]:
+    """Return the rows of :func:`as_rows` and their least and largest entry."""
+    rows = _as_rows(owner, argument, samples)
+    low, high = (end.item() for end in torch.aminmax(rows))
+    if not -math.inf < low <= high < math.inf:
+        check_finite(owner, argument, rows)
+    return rows, low, high
+
+
+def _as_rows(owner: str, argument: str, samples: Tensor) -> Tensor:
     check_samples(owner, argument, samples)
     rows = samples.detach()
     if rows.ndim != 2:
@@ -24,9 +41,6 @@ def as_rows(owner: str, argument: str, samples: Tensor) -> Tensor:
         return rows.to(torch.int64)
     if rows.dtype not in (torch.float32, torch.float64):
         rows = rows.float()
-    # A finite sum proves that every entry is finite, at a fraction of the cost of looking at each.
-    if not math.isfinite(float(rows.sum())):
-        check_finite(owner, argument, rows)
     return rows
 
 

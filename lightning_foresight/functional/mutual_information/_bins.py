@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,34 +47,45 @@ def check_binning(
             fail(_OWNER, "edges", edges, "expected increasing numbers, the borders between bins.")
 
 
-def binning(
+class Binning(NamedTuple):
+    """How the activations of a layer become bin numbers."""
+
+    codes: Callable[[Tensor], Tensor]  # of any shape, to whole numbers of any type; never falls as its argument rises
+    low: float = -math.inf  # no number is below
+    high: float = math.inf  # or above
+
+
+def binning_of(
     rows: Tensor,
+    ends: tuple[float, float],
     bin_width: float | None = None,
     bins: int | None = None,
     range: tuple[float, float] | None = None,
     edges: Any = None,
     equal_mass: bool = False,
-) -> Callable[[Tensor], Tensor]:
-    """Return the function that turns activations of this layer, in any shape, into integer bin numbers."""
+) -> Binning:
+    """Return the bins of a layer whose least and largest entry are ``ends``."""
     if not rows.is_floating_point():
-        return lambda part: part
+        return Binning(lambda part: part, *ends)
     if bin_width is not None:
-        return lambda part: (part / bin_width).floor_().to(torch.int64)
+        first, last = (math.floor(end / bin_width) for end in ends)
+        rounding = 1 + 1e-6 * max(-first, last)  # single precision may move an entry to the next bin, or further
+        return Binning(lambda part: (part / bin_width).floor_(), first - rounding, last + rounding)
     bins = DEFAULT_BINS if bins is None else bins
     if equal_mass:
         ranks = torch.linspace(0, rows.numel() - 1, bins + 1, device=rows.device).round().long()[1:-1]
         edges = torch.unique(rows.flatten().sort().values[ranks])
     if edges is not None:
         borders = torch.as_tensor(edges, dtype=rows.dtype, device=rows.device)
-        return lambda part: torch.bucketize(part.contiguous(), borders, right=True)
-    low, high = torch.aminmax(rows) if range is None else rows.new_tensor(range).unbind()
+        return Binning(lambda part: torch.bucketize(part.contiguous(), borders, right=True), 0, borders.numel())
+    low, high = rows.new_tensor(ends if range is None else range).unbind()
     width = torch.where(high > low, (high - low) / bins, torch.ones_like(low))  # a constant layer fills one bin
-    return lambda part: ((part - low) / width).floor_().clamp_(0, bins - 1).to(torch.int64)
+    return Binning(lambda part: ((part - low) / width).floor_().clamp_(0, bins - 1), 0, bins - 1)
 
 
-def possible_cells(rows: Tensor, codes: Callable[[Tensor], Tensor]) -> float:
+def possible_cells(rows: Tensor, ends: tuple[float, float], binning: Binning) -> float:
     """How many cells there are in the range of the units, for the correction that has to know."""
-    low, high = codes(torch.stack(torch.aminmax(rows))).tolist()
+    low, high = binning.codes(rows.new_tensor(ends)).tolist()
     return math.exp(min(rows.shape[1] * math.log(high - low + 1), 300.0))
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+T = TypeVar("T", float, Tensor)
 Z = NormalDist().inv_cdf(0.975)
 
 
@@ -27,14 +29,17 @@ def label_entropy_end(counts: Tensor) -> Tensor:
     Args:
         counts: How often each of the labels occurs, shape ``(labels,)``; zeros do not count.
     """
-    n = counts.sum().double()
-    shares = counts.double() / n
-    seen = (counts > 0).sum()
-    plug_in = -torch.special.xlogy(shares, shares).sum()
-    variance = (torch.special.xlogy(shares, shares).square() / shares.clamp(min=1 / (2 * n))).sum() - plug_in**2
-    bias = (seen - 1) / (2 * n)  # Miller and Madow's; all the spread there is where the labels are even
-    end = plug_in + bias + Z * (variance.clamp(min=0) / n + bias / n).sqrt()
-    return torch.minimum(end, seen.double().log())
+    n, weights, seen = counts.sum().double(), counts.double(), counts.count_nonzero().double()
+    surprisals = n.log() - weights.clamp(min=1).log()
+    plug_in = weights @ surprisals / n
+    variance = weights @ (surprisals - plug_in).square() / n
+    return torch.minimum(end_of_entropy(plug_in, variance, seen, n), seen.log())
+
+
+def end_of_entropy(plug_in: T, variance: T, seen: T | int, n: T | int) -> T:
+    """Upper end of a 95% interval of the entropy of ``seen`` values; numbers, or tensors of them."""
+    bias = (seen - 1) / (2 * n)  # Miller and Madow's; all the spread there is where the values are even
+    return plug_in + bias + Z * ((variance + bias) / n) ** 0.5
 
 
 def largest_of_seen(counts: tuple[int, ...], n: int, enough: int) -> float:

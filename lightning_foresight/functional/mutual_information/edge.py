@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_foresight.functional._checks import check_base, check_int, check_same_length
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
+from lightning_foresight.functional.mutual_information._bins import Binning
 from lightning_foresight.functional.mutual_information._cells import cell_numbers, count_cells, row_keys
 
 _OWNER = "edge"
@@ -30,9 +31,9 @@ def ensemble_weights(scales: Tensor, degree: int) -> Tensor:
 def _grid_keys(rows: Tensor, width: float, generator: torch.Generator) -> Tensor:
     """Keys of the cells of a grid with a random origin; integers are cells already."""
     if not rows.is_floating_point():
-        return row_keys(rows, lambda part: part)
+        return row_keys(rows, Binning(lambda part: part))
     shift = torch.rand(rows.shape[1], generator=generator, dtype=rows.dtype, device=rows.device) * width
-    return row_keys(rows + shift, lambda part: (part / width).floor_().to(torch.int64))
+    return row_keys(rows + shift, Binning(lambda part: (part / width).floor_()))
 
 
 def edge_pair(x: Tensor, y: Tensor, *, base: float = 2, num_scales: int = 10, seed: int = 0) -> Estimate:

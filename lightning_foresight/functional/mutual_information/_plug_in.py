@@ -1,0 +1,141 @@
+"""Plug-in entropies of the cells that samples share, with the variances of their terms, as Python's numbers."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_foresight.functional.mutual_information._cells import Cells
+
+
+class PlugIn(NamedTuple):
+    """H(T), I(T;Y) and H(Y) of n samples in nats; the variances are those of the samples' own terms."""
+
+    h_t: float
+    i_ty: float
+    h_t_variance: float
+    i_ty_variance: float
+    h_y: float
+    h_y_variance: float
+    cells: int  # that T occupies
+    joint_cells: int  # that (T, Y) occupies
+    labels: int  # that occur
+
+
+@functools.lru_cache(maxsize=4)
+def _surprisals(n: int) -> NDArray[np.float64]:
+    """Surprisals of what was seen 0 to n times in n samples: looking one up is faster than a logarithm."""
+    table = math.log(n) - np.log(np.arange(n + 1).clip(1))
+    table[0] = 0.0  # what does not occur weighs nothing
+    return table
+
+
+class Labels(NamedTuple):
+    """Labels of n samples on the CPU, and what they say without a layer."""
+
+    numbers: NDArray[np.int64]  # (n,), from 0
+    surprisals: NDArray[np.float64]  # of each number
+    h_y: float
+    h_y_variance: float
+    seen: int
+
+
+def count_labels(labels: Tensor, num_labels: int) -> Labels:
+    """Count labels once for all layers; ``num_labels`` is more than the largest."""
+    numbers = labels.numpy()
+    counts = np.bincount(numbers, minlength=num_labels)
+    surprisals, shares = _surprisals(len(numbers))[counts], counts / len(numbers)
+    h_y = shares @ surprisals
+    return Labels(numbers, surprisals, float(h_y), float(shares @ (surprisals - h_y) ** 2), int((counts > 0).sum()))
+
+
+def plug_in_of_keys(keys: Tensor, labels: Labels) -> list[PlugIn]:
+    """Count the cells of layers on the CPU, in NumPy: on few samples it takes a third of the time of torch.
+
+    Args:
+        keys: From :func:`row_keys`, shape ``(layers, n)``, with room for the label in the low bits; overwritten.
+        labels: Of the same samples.
+    """
+    (layers, n), mask = keys.shape, (1 << (len(labels.surprisals) - 1).bit_length()) - 1
+    packed = keys.numpy()
+    packed &= ~mask
+    packed |= labels.numbers
+    packed.sort()
+    packed = packed.ravel()
+    starts = _starts(packed, np.arange(0, layers * n, n))
+    joint_counts = starts[1:] - starts[:-1]
+    joint = packed[starts[:-1]]
+    of_y = labels.surprisals[joint & mask]
+    joint |= mask
+    ends = starts.searchsorted(np.arange(0, layers * n + 1, n))
+    cells = _starts(joint, ends[:-1])
+    counts = starts[cells]
+    counts = counts[1:] - counts[:-1]
+    table, terms = _surprisals(n), np.empty((2, len(joint)))
+    terms[0] = table[counts].repeat(cells[1:] - cells[:-1])
+    np.add(terms[0], of_y, terms[1])
+    terms[1] -= table[joint_counts]
+    weights = joint_counts / n
+    cell_ends = cells.searchsorted(ends)
+    sizes, joint_sizes = cell_ends[1:] - cell_ends[:-1], ends[1:] - ends[:-1]
+    means = np.add.reduceat(terms * weights, ends[:-1], 1)
+    terms -= means.repeat(joint_sizes, 1)
+    terms *= terms
+    terms *= weights
+    variances = np.add.reduceat(terms, ends[:-1], 1)
+    moments = np.concatenate((means, variances)).T.tolist()
+    return [
+        PlugIn(h_t, i_ty, h_t_variance, i_ty_variance, labels.h_y, labels.h_y_variance, size, joint_size, labels.seen)
+        for (h_t, i_ty, h_t_variance, i_ty_variance), size, joint_size in zip(
+            moments, sizes.tolist(), joint_sizes.tolist(), strict=True
+        )
+    ]
+
+
+def _starts(ordered: NDArray[np.int64], layers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where equal entries begin, a layer begins, and the end."""
+    first = np.ones(len(ordered) + 1, dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], first[1:-1])
+    first[layers] = True
+    return first.nonzero()[0]
+
+
+def plug_in_of_cells(cells: Cells) -> list[PlugIn]:
+    """Return what the cells of each layer say, on any device."""
+    n, device = cells.num_samples, cells.counts.device
+    with torch.inference_mode():  # dozens of small operations, each of which costs less without a record for gradients
+        layer = cells.layer.index_select(0, cells.cell)
+        label_counts = torch.zeros(cells.num_labels, dtype=torch.int64, device=device)
+        # All layers see the same labels.
+        label_counts.scatter_add_(0, cells.label, cells.joint_counts).floor_divide_(cells.num_layers)
+        table = torch.from_numpy(_surprisals(n)).to(device)
+        of_t = table.index_select(0, cells.counts).index_select(0, cells.cell)
+        of_y = table.index_select(0, label_counts).index_select(0, cells.label)
+        terms = torch.stack((of_t, of_t + of_y - table.index_select(0, cells.joint_counts)))
+        weights = cells.joint_counts.double().div_(n)
+        sizes, joint_sizes = [cells.counts.shape[0]], [cells.joint_counts.shape[0]]
+        if cells.num_layers > 1:
+            found = torch.zeros(2, cells.num_layers, dtype=torch.int64, device=device)
+            for row, of_each in zip(found, (cells.layer, layer), strict=True):
+                row.scatter_add_(0, of_each, torch.ones_like(of_each))
+            sizes, joint_sizes = found.tolist()
+        shares = label_counts.double().div_(n)
+        of_label = table.index_select(0, label_counts)
+        h_y = shares @ of_label
+        moments = [torch.stack((h_y, shares @ (of_label - h_y).square_(), label_counts.count_nonzero().double()))]
+        for part, weight in zip(terms.split(joint_sizes, 1), weights.split(joint_sizes), strict=True):
+            means = part @ weight
+            moments += [means, (part - means.unsqueeze(1)).square_() @ weight]
+        of_y_value, of_y_variance, seen, *values = torch.cat(moments).tolist()
+    return [
+        PlugIn(h_t, i_ty, h_t_variance, i_ty_variance, of_y_value, of_y_variance, size, joint_size, int(seen))
+        for h_t, i_ty, h_t_variance, i_ty_variance, size, joint_size in zip(
+            values[::4], values[1::4], values[2::4], values[3::4], sizes, joint_sizes, strict=True
+        )
+    ]
