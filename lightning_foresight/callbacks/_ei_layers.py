@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from lightning_foresight.callbacks._events import Measured
-from lightning_foresight.callbacks._perturbation_checks import check_plan
+from lightning_foresight.callbacks._perturbation_checks import check_plan, check_weights
 from lightning_foresight.functional import Estimate, make_estimate, trace_weight_layers
 from lightning_foresight.functional._trace import LayerCall, first_tensor
 from lightning_foresight.functional.effective_information.affine import as_affine
@@ -61,6 +61,7 @@ def layers_of_run(
         parts=part_names,
         owner=owner,
     )
+    check_weights(owner, layers)
     wanted = named_parts(chosen, layers)
     ids = {id(module) for module in layers.values()}
     calls: list[LayerCall] = []

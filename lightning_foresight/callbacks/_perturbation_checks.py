@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
+from torch import nn
 
-from lightning_foresight.functional._checks import fail
+from lightning_foresight.functional._checks import describe, fail
 from lightning_foresight.functional.effective_information.causal import has_affine_map, has_exact_method
 from lightning_foresight.probes.perturbation import PerturbedLayer
 
@@ -37,6 +38,25 @@ def check_plan(owner: str, plan: Sequence[PerturbedLayer], *, method: str, max_p
     for layer in plan:
         if not has_affine_map(layer.module):
             _check_general(owner, layer, max_pairs)
+
+
+def check_weights(owner: str, layers: Mapping[str, nn.Module]) -> None:
+    """Refuse layers with weights that are no real floating-point numbers.
+
+    Raises:
+        TypeError: If there is one.
+    """
+    for name, module in layers.items():
+        for parameter in module.parameters(recurse=False):
+            if not parameter.is_floating_point():
+                fail(
+                    owner,
+                    "layers",
+                    name,
+                    f"its weights are {describe(parameter)}; expected real floating-point ones. Choose others with "
+                    "layers=.",
+                    TypeError,
+                )
 
 
 def _check_general(owner: str, layer: PerturbedLayer, max_pairs: int) -> None:

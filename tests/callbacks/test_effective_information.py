@@ -368,6 +368,25 @@ def test_layers_that_every_measurement_would_fail_on_stop_the_run_before_it_star
         fit(EICallback(in_range=(-1, 1), **arguments), model=model)
 
 
+class WithComplex(TinyModel):
+    def __init__(self):
+        super().__init__()
+        self.rotation = nn.Linear(6, 6, dtype=torch.complex64)
+
+    def forward(self, x):
+        return self.net(self.rotation(x.to(torch.complex64)).real)
+
+
+@pytest.mark.parametrize("measures", [("weights",), ("parts",)])
+def test_complex_weights_stop_the_run_before_it_starts_unless_they_are_left_out(measures):
+    with pytest.raises(TypeError, match=r"layers='rotation'\): its weights are .* complex64; expected real.*layers="):
+        fit(EICallback(in_range=(-1, 1), measures=measures), model=WithComplex())
+    others = EICallback(in_range=(-1, 1), measures=measures, layers="net.*")
+    fit(others, model=WithComplex(), max_epochs=1)
+    assert others.num_failures == 0
+    assert len(others.history) > 0
+
+
 def test_fewer_samples_than_an_estimate_takes_are_refused_at_once():
     with pytest.raises(ValueError, match=r"EICallback\(num_samples=15\): expected an integer of at least 16"):
         EICallback(num_samples=15)

@@ -96,7 +96,7 @@ def ei_parts(
     )  # fmt: skip
     tokens = problem.token_outputs()
     if tokens is not None:
-        return embedding_parts(tokens, problem.out_range, out_bins)
+        return embedding_parts(tokens, problem.out_range, problem.out_bins)
     if not problem.exact:
         found = sampled_parts("ei_parts", problem, num_samples, rtol, generator, extrapolate=extrapolate)
         return found.bits.to(problem.bits_dtype)

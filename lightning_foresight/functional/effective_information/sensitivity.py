@@ -78,7 +78,7 @@ def sensitivity(
     )  # fmt: skip
     tokens = problem.token_outputs()
     if tokens is not None:
-        return embedding_parts(tokens, problem.out_range, out_bins)
+        return embedding_parts(tokens, problem.out_range, problem.out_bins)
     if not problem.exact:
         return sampled_sensitivity("sensitivity", problem, num_samples, generator).bits.to(problem.bits_dtype)
     assert problem.affine is not None
