@@ -14,13 +14,13 @@ from lightning_foresight.callbacks._plane_samples import PlaneSamples
 from lightning_foresight.callbacks._plane_trial import as_second_argument
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information import (
+    ESTIMATORS,
     data_processing_gap,
     input_information,
     label_information,
     layer_pair_information,
     plane_information,
 )
-from lightning_foresight.functional.mutual_information.kernel_measures import MEASURES
 from lightning_foresight.functional.mutual_information.neural import OBJECTIVES
 from lightning_foresight.metrics.dependence import DependenceMetric
 
@@ -55,7 +55,7 @@ class PlaneValues:
         """Unit of the values; empty where they have none."""
         if isinstance(self.estimator, DependenceMetric):
             return self.estimator.unit
-        return "" if self.estimator in MEASURES else "bits"
+        return ESTIMATORS[self.estimator].unit
 
     @property
     def title(self) -> str:

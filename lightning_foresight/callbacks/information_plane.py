@@ -58,7 +58,9 @@ class InfoPlaneCallback(ForesightCallback):
             or another one of :data:`~lightning_foresight.functional.ESTIMATORS`, see
             :func:`~lightning_foresight.functional.input_information`; or an instance of
             :class:`~lightning_foresight.metrics.DependenceMetric`, which compares the inputs with the activations and
-            the activations with the labels (one-hot rows). Use several callbacks for several estimators.
+            the activations with the labels (one-hot rows). ``"hsic"``, ``"nhsic"``, ``"cka"`` and
+            ``"distance_correlation"`` are measures of dependence: what they log is no bits. Use several callbacks for
+            several estimators.
         options: Options of the estimator, as a mapping.
         preset: Estimator and options of a published plane instead: ``"shwartz-ziv-2017"``, ``"saxe-2018"``,
             ``"goldfeld-2019"`` or ``"pyglow"``.
@@ -157,6 +159,9 @@ class InfoPlaneCallback(ForesightCallback):
         self._samples = PlaneSamples.draw(
             trainer, pl_module, self.dataloader, self.num_samples, self.targets, seed=self.seed, owner=self.name
         )
+        if isinstance(self.estimator, str) and not self._values.unit:
+            what = "What is logged as I_XT and I_TY is its value between layer and inputs or labels, not bits."
+            rank_zero_info(f"{self.name}: {self.estimator!r} has no unit. {what}")
         if not self._samples.labels:
             missing = "the batches hold no targets, so I(T;Y) is not measured. Pass targets=function."
             rank_zero_info(f"{self.name}: {missing}")
@@ -212,7 +217,10 @@ class InfoPlaneCallback(ForesightCallback):
                     unit=self._values.unit,
                     input_interval=self._values.input_interval,
                 )
-        for kind, label in (("I_XT", "I(X;T)"), ("I_TT", "I(T;T of the next layer)")):
+        names = {"I_XT": "I(X;T)", "I_TT": "I(T;T of the next layer)"}
+        if not self._values.unit:
+            names = {"I_XT": "dependence of the inputs and T", "I_TT": "dependence of T and the next layer"}
+        for kind, label in names.items():
             lines = {key.split("/")[1]: self.history[key] for key in table if key.endswith(f"/{kind}")}
             if lines and (kind == "I_TT" or not figures):
                 ylabel = f"{label} in {self._values.unit}" if self._values.unit else label

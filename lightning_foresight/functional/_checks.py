@@ -52,17 +52,17 @@ def takes(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
+def array(owner: str, argument: str, value: Any) -> Tensor:
+    """Take a tensor, or a numpy array, which becomes one."""
+    if isinstance(value, np.ndarray):
+        return _from_numpy(owner, argument, value)
+    expected = "a tensor or a numpy array. torch.tensor(...) makes one of a list of numbers, .to_numpy() of a table"
+    return value if isinstance(value, Tensor) else _refuse(owner, argument, value, expected)
+
+
 def data(owner: str, argument: str, value: Any) -> Tensor:
     """Take a dense tensor of real numbers, or a numpy array, which becomes one."""
-    if isinstance(value, np.ndarray):
-        value = _from_numpy(owner, argument, value)
-    elif not isinstance(value, Tensor):
-        _refuse(
-            owner,
-            argument,
-            value,
-            "a tensor or a numpy array. torch.tensor(...) makes one of a list of numbers, .to_numpy() of a table",
-        )
+    value = array(owner, argument, value)
     if value.is_complex():
         raise TypeError(
             f"{owner}({argument}): got {describe(value)}; expected real numbers. Pass the real and the imaginary part "
@@ -78,12 +78,25 @@ def data(owner: str, argument: str, value: Any) -> Tensor:
     return value.to(torch.int64) if value.dtype in (torch.uint16, torch.uint32, torch.uint64) else value
 
 
-def module(owner: str, argument: str, value: Any) -> nn.Module:
+def numbers(owner: str, argument: str, value: Any) -> Any:
+    """Take a number or a list of them besides."""
+    is_list = isinstance(value, (list, tuple)) and value and all(map(is_number, value))
+    return value if is_number(value) or is_list else data(owner, argument, value)
+
+
+def a_number(owner: str, argument: str, value: Any) -> Any:
+    """Take a number, or a tensor that holds one."""
+    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
+        return value.item()
+    return value if is_number(value) else _refuse(owner, argument, value, "a number")
+
+
+def a_module(owner: str, argument: str, value: Any) -> nn.Module:
     """Take a module."""
     return value if isinstance(value, nn.Module) else _refuse(owner, argument, value, "a torch.nn.Module")
 
 
-def function(owner: str, argument: str, value: Any) -> Any:
+def a_function(owner: str, argument: str, value: Any) -> Any:
     """Take anything that can be called."""
     return value if callable(value) else _refuse(owner, argument, value, "a function")
 

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._checks import check_base, check_choice, describe, fail
+from lightning_foresight.functional._checks import check_base, check_choice, data, describe, fail, takes
 from lightning_foresight.functional._nsb import nsb
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 
@@ -83,6 +83,7 @@ CORRECTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+@takes(counts=data)
 def discrete_entropy(
     counts: Tensor, correction: str = "none", base: float = 2, *, num_cells: float | None = None
 ) -> Estimate:

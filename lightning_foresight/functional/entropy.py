@@ -7,9 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._checks import check_base, describe
+from lightning_foresight.functional._checks import check_base, data, describe, takes
 
 
+@takes(p=data)
 def entropy(p: Tensor, dim: int = -1, base: float = 2) -> Tensor:
     r"""Shannon entropy of distributions along an axis, with :math:`0 \log 0 = 0`.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
-from lightning_foresight.functional._checks import check_same_length, check_samples
+from lightning_foresight.functional._checks import check_same_length, check_samples, data, takes
 from lightning_foresight.functional._repr import ShowsArguments
 from lightning_foresight.functional.estimate import Estimate
 
@@ -62,6 +62,7 @@ class DependenceMetric(ShowsArguments, Metric):
             f"{type(self).__name__} has no dependence(a, b); expected a method that returns an Estimate or a tensor."
         )
 
+    @takes(a=data, b=data)
     def update(self, a: Tensor, b: Tensor) -> None:
         """Add a batch of samples.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_foresight.functional._checks import check_choice, check_int, check_range, describe
+from lightning_foresight.functional._checks import check_choice, check_int, check_range, data, describe, takes
 from lightning_foresight.functional._repr import ShowsArguments
 from lightning_foresight.functional.effective_information.binning import bins_or_outside, clamped_bins
 from lightning_foresight.functional.effective_information.pair_counts import count_pairs
@@ -98,6 +98,7 @@ class EffectiveInformation(ShowsArguments, Metric):
         self.add_state("counts", torch.zeros(shape, dtype=torch.int32), dist_reduce_fx="sum")
         self.add_state("num_samples", torch.tensor(0), dist_reduce_fx="sum")
 
+    @takes(inputs=data, outputs=data)
     def update(self, inputs: Tensor, outputs: Tensor) -> None:
         """Add a batch of noise and what came of it.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_foresight.functional._checks import check_int, check_same_length, describe, fail
+from lightning_foresight.functional._checks import check_int, check_same_length, data, describe, fail, takes
 from lightning_foresight.functional._repr import ShowsArguments
 from lightning_foresight.functional.partial_information import JointRows, joint_table
 
@@ -78,6 +78,7 @@ class JointTable(ShowsArguments, Metric):
             self.add_state("num_columns", torch.tensor(0), dist_reduce_fx="max")
             self._pending = 0
 
+    @takes(sources=data, target=data)
     def update(self, sources: Tensor, target: Tensor) -> None:
         """Count a batch.
 

@@ -11,6 +11,7 @@ from lightning_foresight.functional._checks import check_base
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.functional.mutual_information import (
     ESTIMATORS,
+    check_has_unit,
     find_estimator,
     label_information,
     mutual_information,
@@ -32,7 +33,8 @@ class MutualInformation(DependenceMetric):
         kwargs: Passed on to :class:`torchmetrics.Metric`.
 
     Raises:
-        ValueError: If the estimator or an option is not known.
+        ValueError: If the estimator or an option is not known, or its values have no unit (``"hsic"``, ``"cka"``: use
+            the metrics :class:`~lightning_foresight.metrics.HSIC` and :class:`~lightning_foresight.metrics.CKA`).
 
     Example:
         >>> import torch
@@ -53,6 +55,7 @@ class MutualInformation(DependenceMetric):
         check_base("MutualInformation", base)
         only_labels = estimator in ESTIMATORS and ESTIMATORS[estimator].pair is None
         find_estimator("MutualInformation", estimator, "label" if only_labels else "pair", options)
+        check_has_unit("MutualInformation", estimator)
         self.estimator = estimator
         self.base = base
         self.unit = {2: "bits", math.e: "nats"}.get(base, f"units of log {base:g}")

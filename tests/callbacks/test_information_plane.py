@@ -614,6 +614,12 @@ def test_arguments_of_a_wrong_type_are_refused_at_construction(arguments, error,
         InfoPlaneCallback(**arguments)
 
 
+def test_a_measure_without_unit_says_once_that_its_values_are_no_bits(caplog):
+    with caplog.at_level("INFO"):
+        fit(InfoPlaneCallback(estimator="hsic", layers="net.6", num_samples=NUM_SAMPLES), max_epochs=2)
+    assert caplog.text.count("'hsic' has no unit. What is logged as I_XT and I_TY is its value") == 1
+
+
 def test_the_axes_carry_the_unit_of_the_estimator():
     for estimator, label in (
         ("hsic", "dependence of layer T on the inputs X"),

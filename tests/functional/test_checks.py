@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_foresight.functional._checks import data, function, module, one_or_named, optional, takes
+from lightning_foresight.functional._checks import a_function, a_module, data, one_or_named, optional, takes
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_anything_else_is_refused_with_what_to_do(value, message):
 
 
 def test_arguments_are_checked_by_name_wherever_they_stand():
-    @takes(x=data, by=optional(function), layers=one_or_named(data))
+    @takes(x=data, by=optional(a_function), layers=one_or_named(data))
     def f(x, scale=1, *, by=None, layers=None):
         return x, scale, by, layers
 
@@ -100,7 +100,7 @@ def test_arguments_are_checked_by_name_wherever_they_stand():
 
 def test_a_method_is_named_after_its_class():
     class Model:
-        @takes(network=module)
+        @takes(network=a_module)
         def fit(self, network):
             return network
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._checks import check_finite, check_same_length, check_samples, fail
+from lightning_foresight.functional._checks import check_finite, check_same_length, check_samples, data, fail, takes
 from lightning_foresight.functional.dependence._centred import (
     biased,
     influence,
@@ -77,6 +77,7 @@ def _measure(
     return value, error
 
 
+@takes(x=data, y=data)
 def hsic(
     x: Tensor,
     y: Tensor,
@@ -127,6 +128,7 @@ def hsic(
     return make_estimate(value, std_error=error, num_samples=x.shape[0], method=method)
 
 
+@takes(x=data, y=data)
 def cka(
     x: Tensor,
     y: Tensor,
@@ -171,6 +173,7 @@ def cka(
     return make_estimate(value, std_error=error, num_samples=x.shape[0], method=method)
 
 
+@takes(x=data, y=data)
 def distance_correlation(x: Tensor, y: Tensor, *, unbiased: bool = False, std_error: bool = True) -> Estimate:
     r"""Distance correlation: 0 only for independent variables, 1 only for linear images of each other.
 
@@ -207,6 +210,7 @@ def distance_correlation(x: Tensor, y: Tensor, *, unbiased: bool = False, std_er
     return make_estimate(value, std_error=error, num_samples=x.shape[0], method=method)
 
 
+@takes(x=data, y=data)
 def nhsic(
     x: Tensor, y: Tensor, *, kernel: str = "gaussian", bandwidth: Any = "median", ridge: float = 1e-5
 ) -> Estimate:

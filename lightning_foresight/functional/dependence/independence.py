@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._checks import check_choice, check_int
+from lightning_foresight.functional._checks import check_choice, check_int, data, takes
 from lightning_foresight.functional._memory import MEMORY_BUDGET
 from lightning_foresight.functional.dependence._centred import biased, row_slices, unbiased
 from lightning_foresight.functional.dependence.hsic import cka, distance_correlation, hsic, prepare_kernels
@@ -32,6 +32,7 @@ class IndependenceTest(NamedTuple):
     null: Tensor
 
 
+@takes(x=data, y=data)
 def independence_test(
     x: Tensor,
     y: Tensor,

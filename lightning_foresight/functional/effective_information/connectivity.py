@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lightning_foresight.functional._checks import a_module, takes
 from lightning_foresight.functional._memory import chunks
 from lightning_foresight.functional.effective_information.operators import RULES, rule_names
 
 
 @torch.no_grad()
+@takes(module=a_module)
 def connectivity_matrix(module: nn.Module, in_shape: Sequence[int], out_shape: Sequence[int]) -> Tensor:
     r"""Weights between all input and output nodes of a layer, from what it does to unit vectors.
 

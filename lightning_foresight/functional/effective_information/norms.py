@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._checks import describe
+from lightning_foresight.functional._checks import array, describe, takes
 
 
+@takes(W=array)
 def lin_norm(W: Tensor) -> Tensor:
     r"""Drop negative weights and divide each row by its sum.
 
@@ -38,6 +39,7 @@ def lin_norm(W: Tensor) -> Tensor:
     return torch.where(sums > 0, positive / sums, 0.0)
 
 
+@takes(W=array)
 def soft_norm(W: Tensor) -> Tensor:
     r"""Apply a softmax to each row.
 
@@ -66,6 +68,7 @@ def soft_norm(W: Tensor) -> Tensor:
     return W.softmax(1)
 
 
+@takes(W=array)
 def sig_norm(W: Tensor) -> Tensor:
     r"""Apply the logistic function and divide each row by its sum.
 

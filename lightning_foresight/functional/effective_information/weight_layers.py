@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from lightning_foresight.functional._checks import a_function, a_module, takes
 from lightning_foresight.functional._trace import LayerCall, clean_name, trace_calls
 from lightning_foresight.functional.effective_information.composites import (
     Part,
@@ -22,6 +23,7 @@ from lightning_foresight.functional.effective_information.composites import (
 from lightning_foresight.functional.effective_information.operators import has_rule, rule_names
 
 
+@takes(model=a_module, forward=a_function)
 def trace_weight_layers(
     model: nn.Module,
     forward: Callable[[], Any],

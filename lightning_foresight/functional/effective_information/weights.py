@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lightning_foresight.functional._checks import check_base, check_choice, check_finite
+from lightning_foresight.functional._checks import a_module, check_base, check_choice, check_finite, takes
 from lightning_foresight.functional._trace import LayerCall, first_tensor
 from lightning_foresight.functional.effective_information._layer_sums import SHARES, network_sums
 from lightning_foresight.functional.effective_information.operators import constant, layer_operator, sum_dtype
@@ -63,7 +63,7 @@ def weight_ei(calls: Sequence[LayerCall], *, norm: str = "lin", base: float = 2,
 
     Raises:
         ValueError: If ``calls`` is empty, ``norm`` is unknown, ``base`` is not above 1 or a weight is not finite.
-        TypeError: If a layer has no rule, or weights that are complex, integer or quantised.
+        TypeError: If ``calls`` are none, a layer has no rule, or weights are complex, integer or quantised.
 
     Source:
         Hoel, Albantakis & Tononi (2013); Klein & Hoel (2020), arXiv 1907.03902, for networks and
@@ -81,6 +81,11 @@ def weight_ei(calls: Sequence[LayerCall], *, norm: str = "lin", base: float = 2,
     """
     check_choice("weight_ei", "norm", norm, SHARES)
     check_base("weight_ei", base)
+    if not isinstance(calls, Sequence) or not all(isinstance(call, LayerCall) for call in calls):
+        raise TypeError(
+            f"weight_ei(calls): got a {type(calls).__name__}; expected the calls that trace_weight_layers(model, "
+            "forward) returns. weight_effective_information(model, example_input) takes the model itself."
+        )
     if not calls:
         raise ValueError("weight_ei(calls=[]): expected at least one layer, as trace_weight_layers lists them.")
     parameters = [p for p in (next(call.module.parameters(), None) for call in calls) if p is not None]
@@ -119,6 +124,7 @@ def _finish(sums: Tensor, num_inputs: Sequence[int], base: float) -> Tensor:
     return torch.stack([ei, determinism, degeneracy, effectiveness])
 
 
+@takes(model=a_module)
 def weight_effective_information(
     model: nn.Module,
     example_input: Any,

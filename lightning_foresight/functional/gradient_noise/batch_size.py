@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
-from lightning_foresight.functional._checks import fail
+from lightning_foresight.functional._checks import a_number, fail, takes
 
 Action = Literal["raise", "lower", "keep", "measure longer"]
 
@@ -26,6 +26,7 @@ class BatchSizeSuggestion(NamedTuple):
     reason: str
 
 
+@takes(b_simple=a_number, lower=a_number, upper=a_number, batch_size=a_number)
 def suggest_batch_size(
     b_simple: float, lower: float, upper: float, batch_size: float, *, unit: str = "examples"
 ) -> BatchSizeSuggestion:

@@ -10,7 +10,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lightning_foresight.functional._checks import check_choice, check_int, check_same_length, check_samples
+from lightning_foresight.functional._checks import (
+    a_function,
+    a_module,
+    array,
+    check_choice,
+    check_int,
+    check_same_length,
+    check_samples,
+    takes,
+)
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.functional.gradient_noise.moments import MomentSums, mean_moments, moment_sums
 from lightning_foresight.functional.gradient_noise.noise_scale import noise_scale_from_means
@@ -34,6 +43,7 @@ class HessianNoiseScale(NamedTuple):
     grad_h_grad: Estimate
 
 
+@takes(model=a_module, loss_fn=a_function, inputs=array, targets=array)
 def hessian_noise_scale(
     model: nn.Module,
     loss_fn: LossFn,

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from lightning_foresight.functional._checks import check_choice, check_int, check_same_length, check_samples
+from lightning_foresight.functional._checks import (
+    a_function,
+    a_module,
+    array,
+    check_choice,
+    check_int,
+    check_same_length,
+    check_samples,
+    takes,
+)
 from lightning_foresight.functional._memory import chunk_length
 from lightning_foresight.functional.gradient_noise.ghost_pass import ghost_pass
 from lightning_foresight.functional.gradient_noise.moments import MeanMoments
@@ -22,6 +31,7 @@ COUPLING = (nn.modules.batchnorm._BatchNorm,)
 RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)
 
 
+@takes(model=a_module, loss_fn=a_function, inputs=array, targets=array)
 def per_example_sq_norms(
     model: nn.Module,
     loss_fn: LossFn,
@@ -82,6 +92,7 @@ def per_example_sq_norms(
     return torch.cat(norms)
 
 
+@takes(model=a_module, loss_fn=a_function, inputs=array, targets=array)
 def exact_noise_scale(
     model: nn.Module,
     loss_fn: LossFn,

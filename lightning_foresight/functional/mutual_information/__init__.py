@@ -16,6 +16,7 @@ from lightning_foresight.functional.mutual_information.plane import (
 from lightning_foresight.functional.mutual_information.registry import (
     ESTIMATORS,
     Estimator,
+    check_has_unit,
     check_plane_estimator,
     find_estimator,
     mutual_information,
@@ -26,6 +27,7 @@ __all__ = [
     "Critic",
     "Estimator",
     "binned_information",
+    "check_has_unit",
     "check_layer_pair_estimator",
     "check_plane_estimator",
     "data_processing_gap",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._checks import check_base, check_same_length
+from lightning_foresight.functional._checks import check_base, check_same_length, data, takes
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_rows, root_mean_square
 from lightning_foresight.functional.mutual_information._distances import row_blocks
@@ -35,6 +35,7 @@ def check_layer_pair_estimator(owner: str, name: str, options: dict[str, Any] | 
     find_estimator(owner, name, "input" if name in _NOISY else "pair", options)
 
 
+@takes(first=data, second=data)
 def layer_pair_information(
     first: Tensor, second: Tensor, *, estimator: str = "auto", base: float = 2, **options: Any
 ) -> Estimate:

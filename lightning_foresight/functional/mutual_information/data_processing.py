@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lightning_foresight.functional._checks import data, takes
 
+
+@takes(input_information=data)
 def data_processing_gap(input_information: Tensor) -> Tensor:
     r"""How much I(X;T) rises from one layer of a chain to the next, at most; 0 if it never does.
 

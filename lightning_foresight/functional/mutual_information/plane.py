@@ -7,10 +7,12 @@ from typing import Any, overload
 
 from torch import Tensor
 
+from lightning_foresight.functional._checks import data, one_or_named, optional, takes
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.functional.mutual_information.registry import find_estimator
 
 
+@takes(activations=data, inputs=optional(data))
 def input_information(
     activations: Tensor,
     *,
@@ -29,6 +31,7 @@ def input_information(
         inputs: The inputs, shape ``(n, ...)``, for the estimators that compare two sets of samples; ``"binned"`` and
             ``"kde"`` do without.
         estimator: A name in :data:`ESTIMATORS` that answers this question; ``"auto"`` says in ``method`` what it took.
+            ``"hsic"`` and other measures of dependence put their own value, without unit, in its place.
         base: Base of the logarithm; 2 gives bits.
         **options: The estimator's own, such as ``bin_width=0.07`` or ``noise_variance=1e-3``.
 
@@ -52,6 +55,7 @@ def input_information(
     return entry.input(activations, inputs, base=base, **options)
 
 
+@takes(activations=data, labels=data)
 def label_information(
     activations: Tensor, labels: Tensor, *, estimator: str = "auto", base: float = 2, **options: Any
 ) -> Estimate:
@@ -66,6 +70,7 @@ def label_information(
         activations: Shape ``(n, ...)``.
         labels: Integer classes, shape ``(n,)``.
         estimator: A name in :data:`ESTIMATORS` that answers this question; ``"auto"`` says in ``method`` what it took.
+            ``"hsic"`` and other measures of dependence put their own value, without unit, in its place.
         base: Base of the logarithm; 2 gives bits.
         **options: The estimator's own, such as ``bin_width=0.07`` or ``noise_variance=1e-3``.
 
@@ -109,6 +114,7 @@ def plane_information(
     base: float = 2,
     **options: Any,
 ) -> dict[str, tuple[Estimate, Estimate]]: ...
+@takes(activations=one_or_named(data), labels=data, inputs=optional(data))
 def plane_information(
     activations: Tensor | Mapping[str, Tensor],
     labels: Tensor,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from lightning_foresight.functional._checks import fail
+from lightning_foresight.functional._checks import data, fail, takes
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.functional.mutual_information._bins import check_binning
 from lightning_foresight.functional.mutual_information._of_layers import (
@@ -46,6 +46,7 @@ class Estimator(NamedTuple):
         plane: ``(activations, labels, *, base, **options)``, both at once.
         planes: ``(layers, labels, *, base, **options)``, both of several layers at once, as a list.
         of_layers: Options that only the questions about a layer have.
+        unit: Unit of the values at ``base=2``; empty for measures of dependence, which have none.
     """
 
     summary: str
@@ -56,6 +57,7 @@ class Estimator(NamedTuple):
     plane: Callable[..., tuple[Estimate, Estimate]] | None = None
     planes: Callable[..., list[tuple[Estimate, Estimate]]] | None = None
     of_layers: tuple[str, ...] = ()
+    unit: str = "bits"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -170,6 +172,7 @@ ESTIMATORS: dict[str, Estimator] = {
             pair=measure(name),
             input=_between(name, measure(name)),
             label=measure(name),
+            unit="",
         )
         for name in MEASURES
     },
@@ -215,6 +218,24 @@ def find_estimator(owner: str, name: str, question: str, options: dict[str, Any]
     return entry
 
 
+def check_has_unit(owner: str, name: str) -> None:
+    """Require an estimator of information, which a measure of dependence is none.
+
+    Raises:
+        ValueError: If its values have no unit.
+    """
+    if ESTIMATORS[name].unit == "":
+        able = [key for key, each in ESTIMATORS.items() if each.pair is not None and each.unit]
+        fail(
+            owner,
+            "estimator",
+            name,
+            f"{name} is a measure of dependence without unit, and no information in bits. Call "
+            f"lightning_foresight.functional.{name}(x, y) for it; for information expected one of "
+            f"{', '.join(map(repr, able))}.",
+        )
+
+
 def check_plane_estimator(owner: str, name: str, options: dict[str, Any] | None = None) -> None:
     """Require an estimator that answers both questions of the information plane, with options that it has.
 
@@ -230,13 +251,15 @@ def check_plane_estimator(owner: str, name: str, options: dict[str, Any] | None 
     find_estimator(owner, name, "label", options)
 
 
+@takes(x=data, y=data)
 def mutual_information(x: Tensor, y: Tensor, estimator: str = "auto", base: float = 2, **options: Any) -> Estimate:
     """Mutual information between two sets of samples, by the estimator's name.
 
     Args:
         x: Samples, shape ``(n, ...)``; integers are discrete values.
         y: Samples, shape ``(n, ...)``, row i beside row i of ``x``.
-        estimator: A name in :data:`ESTIMATORS` that compares two sets of samples.
+        estimator: A name in :data:`ESTIMATORS` that compares two sets of samples, in a unit of information:
+            :func:`~lightning_foresight.functional.hsic` and other measures of dependence are functions of their own.
         base: Base of the logarithm; 2 gives bits.
         **options: The estimator's own.
 
@@ -244,7 +267,8 @@ def mutual_information(x: Tensor, y: Tensor, estimator: str = "auto", base: floa
         The estimate, a scalar.
 
     Raises:
-        ValueError: If the estimator or an option is not known, or the samples are not what it needs.
+        ValueError: If the estimator or an option is not known, its values have no unit, or the samples are not what it
+            needs.
 
     Example:
         >>> import torch
@@ -256,5 +280,6 @@ def mutual_information(x: Tensor, y: Tensor, estimator: str = "auto", base: floa
         'auto: binned (chao_wang_jost, integer values)'
     """
     entry = find_estimator("mutual_information", estimator, "pair", options)
+    check_has_unit("mutual_information", estimator)
     assert entry.pair is not None
     return entry.pair(x, y, base=base, **options)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._checks import check_same_length, describe, fail
+from lightning_foresight.functional._checks import check_same_length, data, describe, fail, optional, takes
 from lightning_foresight.functional.partial_information._row_ids import group_sum, row_ids
 
 
@@ -53,6 +53,7 @@ def float_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+@takes(sources=data, target=data, weights=optional(data))
 def joint_table(
     sources: Tensor, target: Tensor, *, weights: Tensor | None = None, dtype: torch.dtype = torch.long
 ) -> JointRows:

@@ -14,8 +14,10 @@ from lightning_foresight.functional._checks import (
     check_range,
     check_same_length,
     check_samples,
+    data,
     describe,
     fail,
+    takes,
 )
 from lightning_foresight.functional.partial_information._row_ids import relabel
 from lightning_foresight.functional.partial_information.joint_table import JointRows, check_codes, float_dtype
@@ -23,6 +25,7 @@ from lightning_foresight.functional.partial_information.joint_table import Joint
 _REACH = 3  # standard deviations of noise that get bins of their own beyond the limits
 
 
+@takes(activations=data, target=data)
 def noisy_table(
     activations: Tensor,
     target: Tensor,

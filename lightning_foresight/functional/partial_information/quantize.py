@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._checks import check_choice, check_int, check_range, describe
+from lightning_foresight.functional._checks import check_choice, check_int, check_range, data, describe, takes
 
 MODES = ("center", "stochastic", "bins")
 
 
+@takes(x=data)
 def quantize(
     x: Tensor,
     levels: int = 8,

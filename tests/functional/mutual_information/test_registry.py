@@ -15,6 +15,7 @@ from lightning_foresight.functional import (
     plane_information,
 )
 from lightning_foresight.functional.mutual_information import check_plane_estimator, find_estimator
+from lightning_foresight.metrics import MutualInformation
 
 FAST = {"probe": {"max_steps": 3}, **{name: {"max_steps": 3} for name in ("infonce", "mine", "nwj", "js", "smile")}}
 
@@ -36,8 +37,8 @@ def test_every_name_answers_what_it_says_it_answers(name: str) -> None:
         "label": lambda: label_information(y, labels, estimator=name, **options),
     }
     for question, call in calls.items():
-        if getattr(ESTIMATORS[name], question) is None:
-            with pytest.raises(ValueError, match="cannot answer this question"):
+        if getattr(ESTIMATORS[name], question) is None or (question == "pair" and not ESTIMATORS[name].unit):
+            with pytest.raises(ValueError, match="cannot answer this question|without unit"):
                 call()
             continue
         estimate = call()
@@ -72,8 +73,19 @@ def test_nan_is_refused_by_name(name: str) -> None:
 
 def test_kernel_measures_are_the_functions() -> None:
     x, y, labels = samples()
-    assert mutual_information(x, y, estimator="hsic", bandwidth=2.0).value == hsic(x, y, bandwidth=2.0).value
+    assert input_information(y, inputs=x, estimator="hsic", bandwidth=2.0).value == hsic(x, y, bandwidth=2.0).value
     assert label_information(y, labels, estimator="cka").value == cka(y, labels).value
+
+
+@pytest.mark.parametrize("name", ["hsic", "nhsic", "cka", "distance_correlation"])
+def test_a_measure_without_unit_is_no_mutual_information(name: str) -> None:
+    x, y, _ = samples()
+    message = rf"\(estimator='{name}'\): {name} is a measure .* Call lightning_foresight\.functional\.{name}\(x, y\)"
+    with pytest.raises(ValueError, match="mutual_information" + message):
+        mutual_information(x, y, estimator=name)
+    with pytest.raises(ValueError, match="MutualInformation" + message):
+        MutualInformation(name)
+    assert ESTIMATORS[name].unit == ""
 
 
 def test_auto_is_the_default_and_a_probe_comes_with_declared_noise() -> None:
