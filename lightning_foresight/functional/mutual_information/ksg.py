@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -166,29 +167,61 @@ def ksg_pair(x: Tensor, y: Tensor, *, base: float = 2, k: int = 3, variant: int 
     n = x_rows.shape[0]
     check_neighbours(n, k)
     x_rows, y_rows = standardised(x_rows), standardised(y_rows)
-    nats, method = math.log(base), f"KSG-{variant} (k={k})"
+    method = f"KSG-{variant} (k={k})"
     if x_rows.shape[1] > 1 or y_rows.shape[1] > 1:
-        value = ksg_terms(x_rows, y_rows, k, variant).mean() / nats
+        value = ksg_terms(x_rows, y_rows, k, variant).mean() / math.log(base)
         return make_estimate(value, std_error=math.nan, num_samples=n, kind="lower_bound", method=method)
+    return column_estimate(*column_terms(x_rows, y_rows, k, variant), k, method, base)
+
+
+class ColumnTerms(NamedTuple):
+    """What the estimate of single columns and its interval rest on, in nats; of several slices their means."""
+
+    terms: Tensor  # (n,), whose mean is the value
+    bias_terms: Tensor  # (n,), whose mean is the bias at sharp edges
+    tails: Tensor  # largest fourth moment of a standardised column
+
+
+class Reach(NamedTuple):
+    """An error beside that of the samples: its standard error, and how far the interval reaches for it either way."""
+
+    std_error: Tensor | float = 0.0
+    below: Tensor | float = 0.0
+    above: Tensor | float = 0.0
+
+
+NO_REACH = Reach()
+
+
+def column_terms(x: Tensor, y: Tensor, k: int, variant: int = 1) -> ColumnTerms:
+    """Terms of standardised single columns."""
+    n = x.shape[0]
     more, most = min(2 * k, n - 2), min(8 * k, n - 2)
-    terms, of_more, of_most = single_column_terms(x_rows, y_rows, [k, more, most], variant)
+    terms, of_more, of_most = single_column_terms(x, y, [k, more, most], variant)
     # At a sharp edge of the density the bias grows with the square root of k.
     bias_terms = math.sqrt(k) * (of_more - of_most) / max(math.sqrt(most) - math.sqrt(more), 1e-9)
-    bias = bias_terms.mean()
+    tails = torch.stack([(each - each.mean()).pow(4).mean() for each in (x, y)]).amax()
+    return ColumnTerms(terms + torch.digamma(terms.new_tensor(float(n))), bias_terms, tails)
+
+
+def column_estimate(
+    terms: Tensor, bias_terms: Tensor, tails: Tensor, k: int, method: str, base: float, other: Reach = NO_REACH
+) -> Estimate:
+    """The estimate of :class:`ColumnTerms` with its interval."""
+    n, nats, z = terms.shape[0], math.log(base), NormalDist().inv_cdf(0.975)
+    value, bias = terms.mean(), bias_terms.mean()
     factor = _SPREAD_OF_ONE * k**_SPREAD_GROWTH / math.sqrt(n)
     spread, of_bias, of_both = (factor * each.std() for each in (terms, bias_terms, terms + bias_terms))
-    unsure = bias + of_bias > _LARGEST_BIAS * spread
-    heavy = torch.stack([(each - each.mean()).pow(4).mean() for each in (x_rows, y_rows)]).amax() > _HEAVY_TAILS
-    value = terms.mean() + torch.digamma(terms.new_tensor(float(n)))
-    z = NormalDist().inv_cdf(0.975)
+    std_error = (spread**2 + other.std_error**2).sqrt()
+    unsure = bias + of_bias > _LARGEST_BIAS * std_error
     # A value that is low by chance shows a low bias, too, so that their sum spreads more than either.
-    above = torch.where(bias > 0, bias + z * of_both, z * _WITHOUT_BIAS * spread)
+    above = torch.where(bias > 0, of_both, _WITHOUT_BIAS * spread)
     return make_estimate(
         value / nats,
-        std_error=spread / nats,
+        std_error=std_error / nats,
         num_samples=n,
-        lower=(value - z * spread) / nats,
-        upper=(value + above) / nats,
-        kind="lower_bound" if bool(unsure | heavy) else "estimate",
+        lower=(value - ((z * spread) ** 2 + other.below**2).sqrt()) / nats,
+        upper=(value + bias.clamp(min=0) + ((z * above) ** 2 + other.above**2).sqrt()) / nats,
+        kind="lower_bound" if bool(unsure | (tails > _HEAVY_TAILS)) else "estimate",
         method=method,
     )

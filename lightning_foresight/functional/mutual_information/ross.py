@@ -21,7 +21,13 @@ from lightning_foresight.functional.mutual_information._label_entropy import (
     label_entropy_end,
     most_lost,
 )
-from lightning_foresight.functional.mutual_information.ksg import check_ksg, check_neighbours, standardised
+from lightning_foresight.functional.mutual_information.ksg import (
+    NO_REACH,
+    Reach,
+    check_ksg,
+    check_neighbours,
+    standardised,
+)
 
 _OWNER = "ksg"
 # Samples share neighbours, so that their terms move together. Measured on eleven pairs at 300 to 3,000 samples.
@@ -65,9 +71,17 @@ def ksg_label(activations: Tensor, labels: Tensor, *, base: float = 2, k: int = 
     check_base(_OWNER, base)
     check_ksg(k, variant)
     rows = as_rows(_OWNER, "activations", activations)
+    check_neighbours(rows.shape[0], k)
+    estimate = label_estimate(*label_terms(standardised(rows), labels, k), k, f"Ross kNN (k={k})", base)
+    return estimate._replace(kind="lower_bound") if rows.shape[1] > 1 else estimate
+
+
+def label_terms(rows: Tensor, labels: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The samples' terms of the estimate in nats, sorted by label, and the sizes of the classes.
+
+    Labels that occur once are left out.
+    """
     n = rows.shape[0]
-    check_neighbours(n, k)
-    rows = standardised(rows)
     labels, num_labels = as_labels(_OWNER, "labels", labels, n)
     labels, order = labels.to(rows.device).sort()
     sizes = torch.bincount(labels, minlength=num_labels).tolist()
@@ -97,22 +111,40 @@ def ksg_label(activations: Tensor, labels: Tensor, *, base: float = 2, k: int = 
             "class numbers, not sample numbers; compare continuous targets with mutual_information(x, y)."
         )
     every = torch.cat(terms)
-    used = every.shape[0]
-    every = (every + torch.digamma(every.new_tensor(float(used)))) / math.log(base)
     counts = every.new_tensor([float(size) for size in sizes if size > 1])
-    shares = counts / used
-    h_y = -(shares * shares.log()).sum() / math.log(base)
-    value = torch.minimum(every.mean().clamp(min=0), h_y)
-    std_error = _SPREAD * every.std() / math.sqrt(used)
-    lost = most_lost(h_y - value, std_error, h_y - every, math.log(max(2.0, used / k)) / math.log(base))
+    return every + torch.digamma(every.new_tensor(float(every.shape[0]))), counts
+
+
+def label_estimate(
+    terms: Tensor, counts: Tensor, k: int, method: str, base: float, other: Reach = NO_REACH
+) -> Estimate:
+    """The estimate of terms, with its interval.
+
+    Args:
+        terms: As :func:`label_terms` gives them; of several slices their means.
+        counts: Sizes of the classes.
+        k: Which neighbour.
+        method: What to call it.
+        base: Base of the logarithm.
+        other: An error that the terms do not show.
+    """
+    n = terms.shape[0]
+    shares = counts / n
+    h_y = -(shares * shares.log()).sum()
+    # The outermost samples of a class find their neighbours within it, as if they were nearer to it.
+    bias = (counts.shape[0] - 1) / n
+    value = torch.minimum(terms.mean().clamp(min=0), h_y)
+    spread = _SPREAD * terms.std() / math.sqrt(n)
+    lost = most_lost(h_y - value, spread, h_y - terms, math.log(max(2.0, n / k))) - (h_y - value)
+    lower = value - (lost**2 + other.below**2).sqrt() - bias
     # Samples of a layer that decides the label lose nothing of H(Y), which is itself known to an error only.
-    largest = label_entropy_end(counts) / math.log(base)
+    upper = torch.minimum(value + ((Z * spread) ** 2 + other.above**2).sqrt(), label_entropy_end(counts))
+    nats = math.log(base)
     return make_estimate(
-        value,
-        std_error=std_error,
-        num_samples=used,
-        lower=(h_y - lost).clamp(min=0),
-        upper=torch.minimum(value + Z * std_error, largest),
-        kind="lower_bound" if rows.shape[1] > 1 else "estimate",
-        method=f"Ross kNN (k={k})",
+        value / nats,
+        std_error=(spread**2 + other.std_error**2).sqrt() / nats,
+        num_samples=n,
+        lower=lower.clamp(min=0) / nats,
+        upper=upper / nats,
+        method=method,
     )
