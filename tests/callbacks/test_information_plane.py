@@ -601,7 +601,7 @@ def test_between_layers_with_noise_there_is_no_more_than_either_says_of_the_inpu
         ({"estimator": 5}, TypeError, r"estimator=5\): expected a name such as 'auto'"),
         ({"estimator": _Shapes}, TypeError, r"instance of a DependenceMetric; pass an instance"),
         ({"estimator": ["kde", "binned"]}, TypeError, r"pass a callback with a prefix of its own for each estimator"),
-        ({"estimator": "gaussian_copula"}, ValueError, r"estimator='gaussian_copula'\): cannot answer this question"),
+        ({"estimator": "gaussian"}, ValueError, r"estimator='gaussian'\): is not an estimator"),
         ({"reduce": 5}, ValueError, r"reduce=5\): expected one of 'flatten'"),
         ({"null": "no"}, TypeError, r"null='no'\): expected True or False"),
         ({"adjacent": 1}, TypeError, r"adjacent=1\): expected True or False"),

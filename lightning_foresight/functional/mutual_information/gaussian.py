@@ -36,16 +36,23 @@ def normal_scores(rows: Tensor) -> Tensor:
     return torch.special.ndtri((below + below_or_equal).double() / (2 * rows.shape[0])).T
 
 
+def whiten(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rows of covariance 1, and the basis that makes them; directions without variance are left out."""
+    rows = rows - rows.mean(0)
+    values, vectors = torch.linalg.eigh(rows.T @ rows / (rows.shape[0] - 1))
+    kept = values > 1e-10 * values[-1].clamp(min=1e-300)
+    basis = vectors[:, kept] / values[kept].sqrt()
+    return rows @ basis, basis
+
+
+def log_det_bias(n: int, d: int, device: torch.device) -> Tensor:
+    """Return the bias of the logarithm of the determinant of n samples' covariance in d dimensions (Wishart)."""
+    order = torch.arange(1, d + 1, dtype=torch.float64, device=device)
+    return torch.digamma((n - order).clamp(min=1) / 2).sum() + d * math.log(2 / (n - 1))
+
+
 def canonical_correlations(x: Tensor, y: Tensor) -> Canonical:
     """Canonical correlations of float64 rows; directions without variance are left out."""
-
-    def whiten(rows: Tensor) -> tuple[Tensor, Tensor]:
-        rows = rows - rows.mean(0)
-        values, vectors = torch.linalg.eigh(rows.T @ rows / (rows.shape[0] - 1))
-        kept = values > 1e-10 * values[-1].clamp(min=1e-300)
-        basis = vectors[:, kept] / values[kept].sqrt()
-        return rows @ basis, basis
-
     (x_white, x_basis), (y_white, y_basis) = whiten(x), whiten(y)
     u, correlations, v = torch.linalg.svd(x_white.T @ y_white / (x.shape[0] - 1), full_matrices=True)
     return Canonical(correlations.clamp(max=1 - 1e-12), x_basis @ u, y_basis @ v.T)
@@ -60,12 +67,9 @@ def gaussian_information(canonical: Canonical, n: int) -> tuple[Tensor, Tensor]:
     correlations = canonical.correlations
     plain = -0.5 * torch.log1p(-(correlations**2)).sum()
 
-    def log_det_bias(d: int) -> Tensor:
-        order = torch.arange(1, d + 1, dtype=torch.float64, device=correlations.device)
-        return torch.digamma((n - order).clamp(min=1) / 2).sum() + d * math.log(2 / (n - 1))
-
     d_x, d_y = canonical.x_directions.shape[1], canonical.y_directions.shape[1]
-    bias = 0.5 * (log_det_bias(d_x) + log_det_bias(d_y) - log_det_bias(d_x + d_y))
+    x_bias, y_bias, both = (log_det_bias(n, d, correlations.device) for d in (d_x, d_y, d_x + d_y))
+    bias = 0.5 * (x_bias + y_bias - both)
     return plain - bias, (correlations.square().sum() / n).sqrt()
 
 

@@ -23,6 +23,7 @@ from lightning_foresight.functional.mutual_information.auto import auto_pair
 from lightning_foresight.functional.mutual_information.binned import binned_information, binned_pair, binned_planes
 from lightning_foresight.functional.mutual_information.edge import check_edge, edge_label, edge_pair
 from lightning_foresight.functional.mutual_information.gaussian import check_gaussian_copula, gaussian_copula_pair
+from lightning_foresight.functional.mutual_information.gaussian_labels import gaussian_copula_label
 from lightning_foresight.functional.mutual_information.kde import check_kde, kde_information
 from lightning_foresight.functional.mutual_information.kernel_measures import MEASURES, check_measure, measure
 from lightning_foresight.functional.mutual_information.ksg import check_ksg, ksg_pair
@@ -133,6 +134,7 @@ ESTIMATORS: dict[str, Estimator] = {
         check_gaussian_copula,
         pair=gaussian_copula_pair,
         input=_between("gaussian_copula", gaussian_copula_pair),
+        label=gaussian_copula_label,
     ),
     "renyi": Estimator(
         "eigenvalues of kernel matrices",

@@ -5,6 +5,7 @@ import inspect
 import pytest
 import torch
 
+from lightning_foresight import InfoPlaneCallback
 from lightning_foresight.functional import (
     ESTIMATORS,
     cka,
@@ -96,11 +97,15 @@ def test_auto_is_the_default_and_a_probe_comes_with_declared_noise() -> None:
     assert input_information(y, estimator="probe").value == input_information(y, estimator="noisy").value
 
 
-def test_plane_needs_both_answers() -> None:
+@pytest.mark.parametrize("name", list(ESTIMATORS))
+def test_every_name_answers_both_questions_of_the_plane_and_makes_a_callback(name: str) -> None:
+    check_plane_estimator("test", name)
+    assert InfoPlaneCallback(estimator=name).estimator == name
+
+
+def test_plane_takes_the_options_of_its_estimator() -> None:
     check_plane_estimator("test", "kde", {"noise_variance": 0.1})
     check_plane_estimator("test", "probe", {"hidden": 0})
-    with pytest.raises(ValueError, match=r"test\(estimator='gaussian_copula'\): cannot answer.*I\(T;Y\)"):
-        check_plane_estimator("test", "gaussian_copula")
     with pytest.raises(ValueError, match=r"hsic\(kernel='magic'\): expected one of 'gaussian'"):
         check_plane_estimator("test", "hsic", {"kernel": "magic"})
 
