@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from statistics import NormalDist
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from lightning_foresight.functional.dependence._centred import (
 )
 from lightning_foresight.functional.dependence.kernels import check_kernel, make_kernel
 from lightning_foresight.functional.estimate import Estimate, make_estimate
+
+_Z = NormalDist().inv_cdf(0.975)
 
 
 def _rows(owner: str, argument: str, samples: Tensor) -> Tensor:
@@ -46,25 +49,34 @@ def prepare_kernels(owner: str, x: Tensor, y: Tensor, kernel: str, bandwidth: An
     return x_rows, y_rows, kernel_x, kernel_y
 
 
+class _Measured(NamedTuple):
+    """A value, its standard error, and the ends of its 95% interval (NaN without an error)."""
+
+    value: Tensor
+    std_error: Tensor
+    lower: Tensor
+    upper: Tensor
+
+
 def _measure(
     owner: str, x: Tensor, y: Tensor, kernel: str, bandwidth: Any, debiased: bool, normalised: bool, std_error: bool
-) -> tuple[Tensor, Tensor]:
-    """Return HSIC, or HSIC(x, y) / sqrt(HSIC(x, x) HSIC(y, y)), and its standard error."""
+) -> _Measured:
+    """Measure HSIC, or HSIC(x, y) / sqrt(HSIC(x, x) HSIC(y, y)).
+
+    Where dependence is weak both forms are skewed, and their error is small where they happen to be low: the interval
+    goes from the unbiased form's lower end to the biased one's upper end.
+    """
     args = prepare_kernels(owner, x, y, kernel, bandwidth)
     sums = kernel_sums(*args, squares=normalised)
     kl, kk, ll, k, l = sums.kl, sums.kk, sums.ll, sums.k, sums.l  # noqa: E741
-    pairs = [(kl, k, l), (kk, k, k), (ll, l, l)] if normalised else [(kl, k, l)]
-    if debiased:
-        values = [unbiased(*pair) for pair in pairs]
-    else:
-        dk, dl = sums.k_diagonal, sums.l_diagonal
-        k_full, l_full = k + dk, l + dl
-        full = [(kl + dk * dl, k_full, l_full), (kk + dk * dk, k_full, k_full), (ll + dl * dl, l_full, l_full)]
-        values = [biased(*pair) for pair in full[: len(pairs)]]
-    value = values[0]
-    if normalised:
-        floor = torch.finfo(torch.float64).tiny
-        value = values[0] / (values[1].clamp(min=floor) * values[2].clamp(min=floor)).sqrt()
+    dk, dl = sums.k_diagonal, sums.l_diagonal
+    k_full, l_full = k + dk, l + dl
+    pairs = [(kl, k, l), (kk, k, k), (ll, l, l)]
+    full = [(kl + dk * dl, k_full, l_full), (kk + dk * dk, k_full, k_full), (ll + dl * dl, l_full, l_full)]
+    needed = 3 if normalised else 1
+    of_unbiased, of_biased = [unbiased(*pair) for pair in pairs[:needed]], [biased(*pair) for pair in full[:needed]]
+    values = of_unbiased if debiased else of_biased
+    value = _normalised(values)
     error = torch.full_like(value, math.nan)
     if std_error:
         with torch.no_grad():
@@ -74,10 +86,18 @@ def _measure(
                 moves = moves / values[0] - 0.5 * influence(kk, k, k, with_k[:, 0], with_k[:, 0]) / values[1]
                 moves = value * (moves - 0.5 * influence(ll, l, l, with_l[:, 1], with_l[:, 1]) / values[2])
             error = moves.std(correction=0) / math.sqrt(k.shape[0])
-    return value, error
+    low, high = (_normalised(each).detach() for each in (of_unbiased, of_biased))
+    return _Measured(value, error, (low - _Z * error).clamp(min=0), high + _Z * error)
 
 
-@takes(x=data, y=data)
+def _normalised(values: list[Tensor]) -> Tensor:
+    """HSIC(x, y) alone, or over the root of both sides' own."""
+    if len(values) == 1:
+        return values[0]
+    floor = torch.finfo(torch.float64).tiny
+    return values[0] / (values[1].clamp(min=floor) * values[2].clamp(min=floor)).sqrt()
+
+
 def hsic(
     x: Tensor,
     y: Tensor,
@@ -105,7 +125,8 @@ def hsic(
             pair of these for x and y.
         unbiased: Whether to use the unbiased estimate; it can be below zero.
         std_error: Whether to estimate the standard error, a second pass over the pairs. It is valid under dependence;
-            for independent samples it is not: see :func:`independence_test`.
+            for independent samples it is not: see :func:`independence_test`. The 95% interval, from the unbiased form's
+            lower end to the biased one's upper end and never below 0, holds there too.
 
     Returns:
         The estimate, a scalar in float64 through which gradients flow.
@@ -123,9 +144,9 @@ def hsic(
         >>> round(estimate.value.item(), 4)
         0.0282
     """
-    value, error = _measure("hsic", x, y, kernel, bandwidth, unbiased, False, std_error)
+    measured = _measure("hsic", x, y, kernel, bandwidth, unbiased, False, std_error)
     method = f"{'unbiased' if unbiased else 'biased'} HSIC ({kernel})"
-    return make_estimate(value, std_error=error, num_samples=x.shape[0], method=method)
+    return make_estimate(**measured._asdict(), num_samples=x.shape[0], method=method)
 
 
 @takes(x=data, y=data)
@@ -168,9 +189,10 @@ def cka(
         >>> round(cka(x, -2 * x.flip(1)).value.item(), 6)
         1.0
     """
-    value, error = _measure("cka", x, y, kernel, bandwidth, unbiased, True, std_error)
+    measured = _measure("cka", x, y, kernel, bandwidth, unbiased, True, std_error)
+    measured = measured._replace(upper=measured.upper.clamp(max=1))
     method = f"{'unbiased' if unbiased else 'biased'} CKA ({kernel})"
-    return make_estimate(value, std_error=error, num_samples=x.shape[0], method=method)
+    return make_estimate(**measured._asdict(), num_samples=x.shape[0], method=method)
 
 
 @takes(x=data, y=data)
@@ -202,15 +224,15 @@ def distance_correlation(x: Tensor, y: Tensor, *, unbiased: bool = False, std_er
         >>> round(distance_correlation(x, x**2).value.item(), 3)
         0.491
     """
-    value, error = _measure("distance_correlation", x, y, "distance", 1.0, unbiased, True, std_error)
+    measured = _measure("distance_correlation", x, y, "distance", 1.0, unbiased, True, std_error)
+    value, error, lower, upper = measured._replace(upper=measured.upper.clamp(max=1))
     if not unbiased:
-        value = value.clamp(min=0).sqrt()
+        value, lower, upper = value.clamp(min=0).sqrt(), lower.sqrt(), upper.clamp(min=0).sqrt()
         error = error / (2 * value.detach()).clamp(min=1e-12)
     method = "unbiased squared distance correlation" if unbiased else "distance correlation"
-    return make_estimate(value, std_error=error, num_samples=x.shape[0], method=method)
+    return make_estimate(value, std_error=error, num_samples=x.shape[0], lower=lower, upper=upper, method=method)
 
 
-@takes(x=data, y=data)
 def nhsic(
     x: Tensor, y: Tensor, *, kernel: str = "gaussian", bandwidth: Any = "median", ridge: float = 1e-5
 ) -> Estimate:

@@ -141,7 +141,8 @@ def neural_pair(
         seed: Seed of the split, the batches and the first weights.
 
     Returns:
-        The estimate, a scalar in float64. ``std_error`` is the delta method's over held-out samples.
+        The estimate, a scalar in float64. ``std_error`` is the delta method's over held-out samples. Of SMILE it is NaN
+        where a score was clipped from above: the value is then no bound, and its error not known.
 
     Raises:
         ValueError: If samples are not finite, differ in number or are fewer than 40, or an option is out of range.
@@ -200,13 +201,17 @@ def neural_pair(
         error = (scores.diagonal() - scores.logsumexp(1)).std() / math.sqrt(len(held_out))
     else:
         error = _spread(scores, clip if objective == "smile" else math.inf)
-    nats = math.log(base)
+    nats, kind = math.log(base), chosen.kind
+    if objective == "smile":
+        # Clipping low scores lowers the value; it stays a lower bound unless a high score was clipped.
+        is_bound = bool(_others(scores).amax() <= clip)
+        kind, error = ("lower_bound", error) if is_bound else (kind, torch.full_like(error, math.nan))
     return make_estimate(
         value / nats,
         std_error=error / nats,
         num_samples=n,
         saturation=(value / math.log(len(held_out))).clamp(0, 1) if objective == "infonce" else 0.0,
-        kind=chosen.kind,
+        kind=kind,
         method=f"{objective} (critic on {len(training)} samples, read on {len(held_out)})",
     )
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -170,3 +172,40 @@ def test_rotation_shift_order_and_sides_do_not_matter(seed: int, kernel: str, un
 def test_bad_input_is_named_with_what_would_do(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call(torch.randn(10, 2, generator=torch.Generator().manual_seed(0)))
+
+
+def enumerated(joint: np.ndarray, kernel: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
+    """HSIC of places 0, 1, 2, ... with these joint probabilities, and the same over the root of both sides' own."""
+    k = kernel(np.subtract.outer(np.arange(len(joint)), np.arange(len(joint))).astype(float))
+
+    def of(joint: np.ndarray) -> float:
+        x, y = joint.sum(1), joint.sum(0)
+        return float(
+            (joint * (k @ joint @ k)).sum() + (x @ k @ x) * (y @ k @ y) - 2 * (joint * (k @ x)[:, None] * (k @ y)).sum()
+        )
+
+    value = of(joint)
+    return value, value / math.sqrt(of(np.diag(joint.sum(1))) * of(np.diag(joint.sum(0))))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.15, 0.6])
+def test_intervals_hold_weak_dependence_and_none(weight: float) -> None:
+    # Intervals of value -+ 1.96 errors missed 0 by distance correlation in all sets, weak dependence in 1 of 7 by all.
+    joint = (1 - weight) * np.full((5, 5), 1 / 25) + weight * np.eye(5) / 5
+    hsic_truth, _ = enumerated(joint, lambda d: np.exp(-(d**2) / 2))
+    _, squared = enumerated(joint, lambda d: -np.abs(d))
+    _, aligned = enumerated(joint, lambda d: np.exp(-(d**2) / 2))
+    inside = np.zeros(4)
+    for seed in range(60):
+        cells = np.random.default_rng(seed).choice(25, 200, p=joint.ravel())
+        x, y = (torch.from_numpy(side.astype(float)).unsqueeze(1) for side in (cells // 5, cells % 5))
+        found = [
+            (hsic(x, y, bandwidth=1.0), hsic_truth),
+            (cka(x, y, kernel="gaussian", bandwidth=1.0), aligned),
+            (distance_correlation(x, y), math.sqrt(max(squared, 0))),
+            (distance_correlation(x, y, unbiased=True), squared),
+        ]
+        for index, (estimate, truth) in enumerate(found):
+            low, high = estimate.interval()
+            inside[index] += low.item() <= truth + 1e-12 and truth <= high.item() + 1e-12
+    assert inside.min() >= 52  # 95% of 60 is 57; three standard deviations below

@@ -63,9 +63,15 @@ def test_trained_critic_finds_most_of_the_information_and_none_where_there_is_no
     }
     found = mutual_information(x, y, **options)
     null = mutual_information(x, y[torch.randperm(1200, generator=torch.Generator().manual_seed(1))], **options)
-    assert truth - 0.2 < found.value.item() < truth + 4 * found.std_error.item()
+    assert truth - 0.2 < found.value.item() < truth + 0.2
     assert abs(null.value.item()) < 0.05
-    assert found.kind == ("estimate" if objective == "smile" else "lower_bound")
+    if objective == "smile":  # of strong dependence it clips scores, and knows no error; of none it does not clip
+        assert (found.kind, math.isnan(found.std_error.item())) == ("estimate", True)
+    else:
+        assert found.kind == "lower_bound"
+        assert found.interval()[0].item() < truth
+    assert null.kind == "lower_bound"
+    assert null.interval()[0].item() < 0
 
 
 def test_labels_are_taken_as_classes() -> None:
