@@ -97,9 +97,10 @@ class PairSums:
         self.coarse = torch.empty(inputs, outputs, *others, *coarse, device=terms.device)
 
     @staticmethod
-    def bytes_per_pair(in_bins: int, out_bins: int, dropped: bool) -> int:
+    def bytes_per_pair(samples: int, in_bins: int, out_bins: int, *, dropped: bool) -> int:
         """Return the memory that one pair takes up."""
-        return 16 + 4 * LARGEST**2 + 8 * (in_bins + out_bins) * dropped
+        sparse = samples <= SPARSE * in_bins * out_bins
+        return 16 + 4 * LARGEST**2 * sparse + 8 * (in_bins + out_bins) * dropped
 
     def add(self, in_part: slice, out_part: slice, counts: Tensor) -> None:
         """Take down the tables of some pairs."""

@@ -100,7 +100,9 @@ def _bits_by_level(
     terms = grassberger_terms(samples, in_codes.device)
     bins = problem.in_bins, problem.out_bins + dropped
     found = [terms.new_empty(len(in_codes), len(out_codes), level) for level in levels]
-    size = len(in_codes) * sum(levels) * PairSums.bytes_per_pair(*bins, dropped=dropped)
+    size = len(in_codes) * sum(
+        level * PairSums.bytes_per_pair(samples // level, *bins, dropped=dropped) for level in levels
+    )
     for part in chunks(len(out_codes), 2 * size, CPU_BYTES if in_codes.device.type == "cpu" else None):
         shape = len(in_codes), part.stop - part.start
         sums = [PairSums((*shape, level, *bins), terms, samples // level, dropped=dropped) for level in levels]
