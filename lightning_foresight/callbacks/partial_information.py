@@ -176,6 +176,7 @@ class PIDCallback(ForesightCallback):
 
     def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose the layers, fix the samples, and measure a few of them, so that mistakes show before training."""
+        self._saturation = SaturationWarning(self.name)
         rule: TargetRules = self.target if callable(self.target) else None if self.target == "label" else {}
         self._samples = PlaneSamples.draw(
             trainer,
@@ -209,6 +210,7 @@ class PIDCallback(ForesightCallback):
                 values = self._recipe.measure(layer, self._module_of(layer), activation.float(), target, shuffled)
                 self._saturation.look(layer, values)
                 measured |= {f"{layer}/{key}": value for key, value in values.items()}
+        self._saturation.tell(target)
         return measured
 
     def bands(self) -> Sequence[str]:

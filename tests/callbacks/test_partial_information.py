@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 
 import pytest
@@ -27,7 +28,7 @@ from lightning_foresight.metrics import JointTable, OInformation, SxPID
 from lightning_foresight.training import QuantizeActivations
 from tests.contract.cases import NUM_SAMPLES, TinyModel, assert_same_run, fit, tiny_data
 
-pytestmark = pytest.mark.filterwarnings("ignore:PIDCallback. layer .* saturation:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:PIDCallback.*for each joint state:UserWarning")
 OUTPUT = "net.6"
 
 
@@ -340,10 +341,24 @@ def corrected_with_prefix(callback: PIDCallback) -> PIDCallback:
 @pytest.mark.filterwarnings("default")
 def test_fewer_than_five_samples_a_state_warn_once_with_what_to_do():
     callback = PIDCallback(layers="net.2", quantizer=20)
-    text = r"layer 'net.2' has saturation 1\.00: 48 samples are 1\.0 for each .*num_samples="
+    text = (
+        r"48 samples are fewer than 5 for each joint state .* in net\.2 \(1\.0, saturation 1\.00\)\. .*num_samples="
+        r".*quantizer=2 with sources='random:10x1', which these samples allow"
+    )
     with pytest.warns(UserWarning, match=text) as caught:
         fit(callback, max_epochs=3)
     assert sum("saturation" in str(warning.message) for warning in caught) == 1
+
+
+@pytest.mark.filterwarnings("default")
+def test_all_layers_with_too_few_samples_are_one_warning_whose_advice_helps():
+    with pytest.warns(UserWarning, match=r"in net\.2 .*, net\.5 .*, net\.6 .*") as caught:
+        fit(PIDCallback(quantizer=20), max_epochs=1)
+    (message,) = [str(warning.message) for warning in caught if "saturation" in str(warning.message)]
+    (sources,) = re.findall(r"quantizer=2 with sources='(.*?)'", message)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "PIDCallback")
+        fit(PIDCallback(quantizer=2, sources=sources), max_epochs=1)
 
 
 def test_a_saturation_that_leaves_samples_enough_for_each_state_is_no_warning():
@@ -352,8 +367,12 @@ def test_a_saturation_that_leaves_samples_enough_for_each_state_is_no_warning():
         warning = SaturationWarning("PIDCallback")
         saturation = torch.tensor(0.8)  # 10,000 samples: 1,585 states of 6.3 samples
         warning.look("a", {"saturation": make_estimate(saturation, num_samples=10_000)})
-        with pytest.raises(UserWarning, match=r"has complexity_saturation 0\.85: 10000 samples are 4\.0"):
-            warning.look("a", {"complexity_saturation": make_estimate(saturation + 0.05, num_samples=10_000)})
+        warning.tell(torch.arange(10))
+        warning.look("a", {"complexity_saturation": make_estimate(saturation + 0.05, num_samples=10_000)})
+        message = r"10000 samples are fewer than 5 .* in a \(4\.0, complexity_saturation 0\.85\)\. .*'random:10x7'"
+        with pytest.raises(UserWarning, match=message):
+            warning.tell(torch.arange(10))
+        warning.tell(torch.arange(10))  # once
 
 
 def test_a_value_of_a_single_set_has_no_error_and_no_band():
