@@ -15,7 +15,7 @@ from lightning_foresight.callbacks._failures import FailureReport
 from lightning_foresight.callbacks._figures import FigureRecord
 from lightning_foresight.callbacks._lightning import Callback
 from lightning_foresight.callbacks._progress import Event, completed_epochs, completed_steps, logged_step, moment
-from lightning_foresight.callbacks._siblings import check_prefixes, write_bands, write_histories
+from lightning_foresight.callbacks._siblings import check_prefixes, tell_of_idleness, write_bands, write_histories
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.history import History, Row
 
@@ -55,7 +55,7 @@ class RunEvents(Callback):
         self._cost = CostReport(self.name, self.cost_arguments)
         self._drawing = FigureRecord()
         self._last_global_step = 0
-        self._running = self._bands_written = False
+        self._running = self._bands_written = self._told_idle = False
         self._stage: str | None = None
 
     @property
@@ -115,6 +115,12 @@ class RunEvents(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Release what was held for the run."""
         self.release()
+        siblings = self._siblings(trainer)
+        if siblings[-1:] == [self]:
+            untold = [one for one in siblings if not one._told_idle]
+            tell_of_idleness(untold, trainer, str(getattr(stage, "value", stage)))
+            for one in untold:
+                one._told_idle = True
 
     # ---- inside ----
 

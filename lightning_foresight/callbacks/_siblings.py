@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lightning_utilities.core.rank_zero import rank_zero_info
+
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.loggers import write_layout, write_rows
 
@@ -33,6 +35,26 @@ def check_prefixes(callbacks: Sequence[ForesightCallback]) -> None:
                 f"instance {name}(prefix='{prefix}_2').",
             )
         owners[prefix] = name
+
+
+def tell_of_idleness(callbacks: Sequence[ForesightCallback], trainer: Trainer, stage: str) -> None:
+    """Say once, of all callbacks together, why a call of the Trainer that is over measured nothing.
+
+    Args:
+        callbacks: Those that have not been told of.
+        trainer: Whose call it was.
+        stage: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
+    """
+    idle = ", ".join(callback.name for callback in callbacks if not len(callback.history))
+    if not idle:
+        return
+    if stage != "fit":
+        rank_zero_info(
+            f"{idle}: nothing is measured by trainer.{stage}, only while trainer.fit trains. "
+            "lightning_foresight.measure.measure_checkpoints measures models that are trained already."
+        )
+    elif trainer.global_step == 0:
+        rank_zero_info(f"{idle}: nothing was measured, as the run took no step.")
 
 
 def write_histories(callbacks: Sequence[ForesightCallback], trainer: Trainer) -> dict[ForesightCallback, list[Row]]:

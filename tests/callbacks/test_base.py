@@ -10,6 +10,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -23,7 +24,7 @@ from lightning_foresight import (
 )
 from lightning_foresight.callbacks import _cost
 from lightning_foresight.functional import make_estimate
-from tests.contract.cases import TinyModel, fit
+from tests.contract.cases import QUIET, TinyModel, fit, tiny_data
 
 
 class Layered(ForesightCallback):
@@ -261,3 +262,31 @@ def test_a_value_without_a_known_error_has_no_interval_and_no_band(tmp_path):
     layout = accumulator.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
     assert b"unsure/known" in layout
     assert b"unsure/unknown" not in layout
+
+
+def _told(caplog, run):
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        run()
+    return [message for message in caplog.messages if "nothing " in message]
+
+
+def test_calls_that_measure_nothing_say_so_once_for_all_callbacks(caplog):
+    callbacks = [EICallback(measures=("weights",)), Layered()]
+    trainer = Trainer(**QUIET, callbacks=callbacks)
+    (message,) = _told(caplog, lambda: trainer.validate(TinyModel(), tiny_data()[1], verbose=False))
+    assert message.startswith("EICallback, Layered: nothing is measured by trainer.validate, only while trainer.fit")
+    assert "measure_checkpoints" in message
+    assert _told(caplog, lambda: trainer.validate(TinyModel(), tiny_data()[1], verbose=False)) == []
+
+
+@pytest.mark.parametrize("settings", [{"max_epochs": 0}, {"limit_train_batches": 0}], ids=["no_epoch", "no_batch"])
+def test_a_run_without_a_step_says_that_nothing_was_measured(settings, caplog):
+    (message,) = _told(caplog, lambda: fit([Layered()], **settings))
+    assert message == "Layered: nothing was measured, as the run took no step."
+    assert _told(caplog, lambda: fit([Layered()], fast_dev_run=True)) == []
+
+
+def test_testing_after_training_is_no_news(caplog):
+    trainer = fit([Layered()], max_epochs=1)
+    assert _told(caplog, lambda: trainer.validate(TinyModel(), tiny_data()[1], verbose=False)) == []
