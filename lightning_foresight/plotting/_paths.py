@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, SymLogNorm
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from lightning_foresight.plotting._style import COLORS, EPOCH_COLORS, EPOCHS, MARKERS, epoch_locator
+from lightning_foresight.plotting._style import EPOCH_COLORS, EPOCHS, abridged, epoch_locator, line_style
 
 
 class Path(NamedTuple):
@@ -24,7 +25,7 @@ class Path(NamedTuple):
     y_interval: tuple[Sequence[float], Sequence[float]] | None = None
 
 
-def draw_paths(axes: Axes, paths: Mapping[str, Path]) -> list[Line2D]:
+def draw_paths(axes: Axes, paths: Mapping[str, Path]) -> list[Artist]:
     """Draw paths with a marker a layer, colours from first to last epoch, and a colour bar; return legend handles."""
     epochs = [epoch for path in paths.values() for epoch in path.epochs]
     first, last = min(epochs, default=0.0), max(epochs, default=0.0)
@@ -32,7 +33,7 @@ def draw_paths(axes: Axes, paths: Mapping[str, Path]) -> list[Line2D]:
     norm = SymLogNorm(linthresh=1, vmin=first, vmax=last) if last > 50 else Normalize(first, max(last, first + 1e-9))
     handles, scatter = [], None
     for index, (name, path) in enumerate(paths.items()):
-        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
+        color, marker = line_style(index, len(paths)).values()
         axes.plot(path.x, path.y, color=color, linewidth=1, alpha=0.5, zorder=1)
         across, up = _half_widths(path.x, path.x_interval), _half_widths(path.y, path.y_interval)
         if across or up:
@@ -68,7 +69,7 @@ def draw_paths(axes: Axes, paths: Mapping[str, Path]) -> list[Line2D]:
             bar.locator = locator
             bar.update_ticks()
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda epoch, _: f"{epoch:g}"))
-    return handles
+    return abridged(handles)
 
 
 def _half_widths(

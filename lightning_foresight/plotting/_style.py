@@ -6,14 +6,18 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, Locator, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 # Okabe & Ito: distinguishable for the colour-blind, and in print.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A0A000")
+# Of more lines than that, colours in the order of the lines: those of neighbours are alike, and none occurs twice.
+SEQUENCE, SEQUENCE_END = "plasma", 0.9  # beyond it is too light for a white page
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 EPOCH_COLORS = "viridis"
 EPOCHS = "epochs completed"
@@ -31,9 +35,21 @@ def new_figure(width: float = 5.6, height: float = 4.3, columns: int = 1) -> tup
     return figure, list(axes)
 
 
-def line_style(index: int) -> dict[str, Any]:
-    """Return colour and marker of the ``index``-th line."""
-    return {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
+def line_style(index: int, count: int = 1) -> dict[str, Any]:
+    """Return colour and marker of the ``index``-th of ``count`` lines."""
+    color: Any = COLORS[index % len(COLORS)]
+    if count > len(COLORS):
+        color = colormaps[SEQUENCE](SEQUENCE_END * index / (count - 1))
+    return {"color": color, "marker": MARKERS[index % len(MARKERS)]}
+
+
+def abridged(handles: Sequence[Artist], most: int = 16) -> list[Artist]:
+    """Return what a legend has room for: of too many lines some, at equal distances from the first to the last."""
+    if len(handles) <= most:
+        return list(handles)
+    chosen = [handles[round(place * (len(handles) - 1) / (most - 2))] for place in range(most - 1)]
+    rest = Line2D([], [], linestyle="none", label=f"and {len(handles) - len(chosen)} between, in order")
+    return [*chosen, rest]
 
 
 def epoch_locator(epochs: Sequence[float]) -> Locator | None:

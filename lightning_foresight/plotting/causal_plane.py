@@ -39,7 +39,7 @@ def causal_plane(paths: Mapping[str, Path], *, unit: str = "bits") -> Figure:
     legend_below(plane, handles, panels=2)
 
     for index, (name, path) in enumerate(paths.items()):
-        over_time.plot(path.epochs, heights[name], markersize=4, linewidth=1.4, **line_style(index))
+        over_time.plot(path.epochs, heights[name], markersize=4, linewidth=1.4, **line_style(index, len(paths)))
     label_epochs(over_time, [epoch for path in paths.values() for epoch in path.epochs])
     over_time.set_ylabel(f"sensitivity \N{MINUS SIGN} degeneracy in {unit}")
     over_time.set_ylim(bottom=0)

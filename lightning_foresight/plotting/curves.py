@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from lightning_foresight.plotting._style import label_epochs, legend_below, line_style, new_figure
+from lightning_foresight.plotting._style import abridged, label_epochs, legend_below, line_style, new_figure
 
 if TYPE_CHECKING:
     from lightning_foresight.history import Row
@@ -38,9 +39,9 @@ def curves(
         'epochs completed'
     """
     figure, (axes,) = new_figure()
-    handles = []
+    handles: list[Artist] = []
     for index, (label, rows) in enumerate(lines.items()):
-        style = line_style(index)
+        style = line_style(index, len(lines))
         epochs = [row.epoch for row in rows]
         handles += axes.plot(epochs, [row.value for row in rows], label=label, markersize=4, linewidth=1.4, **style)
         if any(row.has_interval for row in rows):
@@ -55,6 +56,7 @@ def curves(
         if nulls and label in nulls:
             null = nulls[label]
             axes.plot([row.epoch for row in null], [row.value for row in null], "--", color=style["color"])
+    handles = abridged(handles)
     if nulls:
         handles += axes.plot([], [], "--", color="grey", label="null: labels shuffled")
     label_epochs(axes, [row.epoch for rows in lines.values() for row in rows])

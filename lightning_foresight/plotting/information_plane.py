@@ -44,14 +44,21 @@ def information_plane(
     handles = draw_paths(axes, paths)
     for index, path in enumerate((nulls or {}).values()):
         axes.plot(
-            path.x, path.y, ":x", color=line_style(index)["color"], markersize=4, linewidth=0.8, alpha=0.7, zorder=0
+            path.x,
+            path.y,
+            ":x",
+            color=line_style(index, len(paths))["color"],
+            markersize=4,
+            linewidth=0.8,
+            alpha=0.7,
+            zorder=0,
         )
     if nulls:
         handles.append(Line2D([], [], color="grey", linestyle=":", marker="x", markersize=4, label="shuffled labels"))
     if input_interval and any(path.x_interval for path in paths.values()):
         handles.append(Line2D([], [], color="grey", marker="|", markersize=8, linewidth=1.2, label=input_interval))
-    if input_limit is not None:
-        _frame(axes, paths, input_limit)
+    if input_limit is not None and _frame(axes, paths, input_limit):
+        handles.append(Line2D([], [], color="grey", marker=">", markersize=5, label="goes on to the right"))
     if input_limit is not None and input_limit < axes.get_xlim()[1]:
         label = f"log$_2$ n = {input_limit:.2f}"
         handles.append(axes.axvline(input_limit, color="grey", linestyle="--", linewidth=1, zorder=0, label=label))
@@ -65,13 +72,16 @@ def information_plane(
     return figure
 
 
-def _frame(axes: Axes, paths: Mapping[str, Path], input_limit: float) -> None:
-    """Keep to what the samples can express, with an arrow where the end of an interval lies beyond it."""
+def _frame(axes: Axes, paths: Mapping[str, Path], input_limit: float) -> bool:
+    """Keep to what the samples can express, with an arrow where an interval ends beyond it; say if there is one."""
     right = min(axes.get_xlim()[1], 1.04 * input_limit)
     first = min(min(path.x, default=right) for path in paths.values())
     # No less than a tenth of the limit: layers that are saturated all along differ by nothing that is worth a scale.
     left = min(first - 0.05 * (right - first), right - 0.1 * input_limit)
     axes.set_xlim(left, right)
+    beyond = [bool(path.x_interval and path.x and path.x_interval[1][-1] > right) for path in paths.values()]
     for index, path in enumerate(paths.values()):
-        if path.x_interval and path.x and path.x_interval[1][-1] > right:
-            axes.plot([right], path.y[-1:], ">", color=line_style(index)["color"], markersize=5, clip_on=False)
+        if beyond[index]:
+            color = line_style(index, len(paths))["color"]
+            axes.plot([right], path.y[-1:], ">", color=color, markersize=5, clip_on=False)
+    return any(beyond)

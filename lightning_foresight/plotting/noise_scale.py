@@ -77,10 +77,10 @@ def noise_scale(
             capsize=2,
             **line_style(2),
         )
-    for index, (group, rows) in enumerate((groups or {}).items(), start=3 if b_noise else 2):
-        axes.plot(
-            [row.epoch for row in rows], _positive(rows), label=group, markersize=3, linewidth=1, **line_style(index)
-        )
+    start = 3 if b_noise else 2
+    for index, (group, rows) in enumerate((groups or {}).items(), start=start):
+        style = line_style(index, start + len(groups or {}))
+        axes.plot([row.epoch for row in rows], _positive(rows), label=group, markersize=3, linewidth=1, **style)
     axes.step(
         [row.epoch for row in batch_size],
         [row.value for row in batch_size],

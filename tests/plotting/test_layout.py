@@ -10,6 +10,7 @@ from matplotlib.text import Text
 
 from lightning_foresight.history import Row
 from lightning_foresight.plotting._paths import Path
+from lightning_foresight.plotting._style import COLORS, line_style
 from lightning_foresight.plotting.causal_plane import causal_plane
 from lightning_foresight.plotting.curves import curves
 from lightning_foresight.plotting.information_plane import information_plane
@@ -80,7 +81,7 @@ def _ticks(axis):
     return [tick for tick in axis.get_majorticklocs() if low <= tick <= high]
 
 
-@pytest.mark.parametrize("layers", [1, 13])
+@pytest.mark.parametrize("layers", [1, 13, 40])
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_text_lies_over_another_or_leaves_the_figure(name, layers):
     figure = _figure(name, range(13), layers)
@@ -128,6 +129,32 @@ def test_a_long_run_names_its_epochs_in_plain_numbers():
     figure.draw(FigureCanvasAgg(figure).get_renderer())
     labels = [label.get_text() for label in figure.axes[-1].yaxis.get_majorticklabels()]
     assert {"0", "1", "10", "100", "1000"} <= set(labels)
+
+
+@pytest.mark.parametrize("layers", [4, 8, 9, 40])
+def test_no_two_lines_look_the_same_and_the_first_are_for_the_colour_blind(layers):
+    styles = [tuple(line_style(index, layers).values()) for index in range(layers)]
+    assert len(set(styles)) == layers
+    assert (styles[0][0] == COLORS[0]) == (layers <= len(COLORS))
+
+
+@pytest.mark.parametrize("name", ["curves", "causal plane", "information plane"])
+def test_of_forty_layers_the_legend_names_some_from_first_to_last(name):
+    figure = _figure(name, range(3), 40)
+    names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    layers = [int(name.split(".")[2]) for name in names if name.startswith("encoder")]
+    assert (layers[0], layers[-1], len(layers)) == (0, 39, 15)
+    assert layers == sorted(layers)
+    assert "and 25 between, in order" in names
+
+
+def test_an_arrow_out_of_the_plane_is_in_the_legend():
+    inside, beyond = (
+        information_plane({"fc": Path([0], [5.0], [1.0], ([4.0], [end]))}, input_limit=8.0) for end in (6.0, 30.0)
+    )
+    names = [[text.get_text() for text in one.axes[0].get_legend().get_texts()] for one in (inside, beyond)]
+    assert "goes on to the right" not in names[0]
+    assert "goes on to the right" in names[1]
 
 
 def test_many_layers_make_the_figure_taller_and_leave_the_axes_their_size():
