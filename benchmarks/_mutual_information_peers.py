@@ -1,6 +1,7 @@
 """Runs in an environment of its own: draws the tasks of benchmark-mi, and times and scores other packages.
 
-``python _mutual_information_peers.py tasks OUT.npz SAMPLES`` or ``... peers IN.npz OUT.json LIMIT``.
+``python _mutual_information_peers.py tasks OUT.npz SAMPLES``, ``... peers IN.npz OUT.json LIMIT`` or
+``... wide LIMIT``.
 """
 
 from __future__ import annotations
@@ -146,8 +147,22 @@ def score_peers(path: str, out: str, limit: float) -> None:
         json.dump({"tasks": rows, "cpu_seconds": times}, file)
 
 
+def time_wide(limit: int) -> None:
+    """Print infomeasure's CPU seconds for 10,000 samples of 100 and 100 columns; the system ends it at the limit."""
+    import resource
+
+    import infomeasure
+
+    x, y = pair(10_000, 100)
+    so_far = int(time.process_time()) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (so_far + limit, so_far + limit))
+    print(timed(lambda: infomeasure.mutual_information(x, y, approach="ksg", k=3, base="e"))[1])
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "tasks":
         write_tasks(sys.argv[2], int(sys.argv[3]))
+    elif sys.argv[1] == "wide":
+        time_wide(int(sys.argv[2]))
     else:
         score_peers(sys.argv[2], sys.argv[3], float(sys.argv[4]))

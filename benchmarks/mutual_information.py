@@ -1,9 +1,9 @@
 """What the estimators of mutual information and dependence cost, and how far off they are on tasks with known answers.
 
 Run it with ``python benchmarks/mutual_information.py``, or with the parts to run: ``plane kernels coverage unseen tasks
-peers``; results go to ``benchmarks/results/mutual_information.json``, each with the machine it was measured on.
-``tasks`` and ``peers`` make an environment of their own with benchmark-mi, infomeasure and torch-mist from the package
-index. Without names all parts run, which takes an hour; ``plane`` alone takes half a minute.
+wide peers``; results go to ``benchmarks/results/mutual_information.json``, each with the machine it was measured on.
+``tasks``, ``wide`` and ``peers`` make an environment of their own with benchmark-mi, infomeasure and torch-mist from
+the package index. Without names all parts run, which takes an hour; ``plane`` alone takes half a minute.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import math
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -26,7 +27,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks._known_pairs import known_pairs, unseen_pairs
-from benchmarks._mutual_information_peers import grid
+from benchmarks._mutual_information_peers import grid, pair
 from lightning_foresight.functional import (
     hsic,
     input_information,
@@ -48,6 +49,7 @@ from tests.reference.information import TishbyPlane
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "mutual_information.json"
 ENVIRONMENT = HERE / ".venv-mutual-information"
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 PEERS = ["benchmark-mi", "jax==0.4.30", "jaxlib==0.4.30", "infomeasure", "scikit-learn"]
 # What torch-mist needs beside torch, which the environment borrows: a second one would weigh gigabytes.
 TORCH_MIST = ["torch-mist", "hydra-core<2", "mpld3", "pyro-ppl<2", "pyro-api", "omegaconf<2.4", "PyYAML"]
@@ -263,13 +265,25 @@ def tasks() -> dict:
     return {"summary": summary, "tasks": rows}
 
 
+def wide(limit: int = 240) -> dict:
+    """Nearest neighbours of 10,000 samples of 100 and 100 columns; infomeasure is ended at ``limit`` CPU seconds."""
+    x, y = (torch.from_numpy(rows) for rows in pair(10_000, 100))
+    command = [environment(), HERE / "_mutual_information_peers.py", "wide", str(limit)]
+    run = subprocess.run(command, check=False, env=os.environ | ONE_THREAD, capture_output=True, text=True)
+    if run.returncode not in (0, -signal.SIGXCPU, -signal.SIGKILL):
+        raise RuntimeError(run.stderr)
+    return {
+        "lightning_foresight ksg": best_of(3, lambda: mutual_information(x, y, estimator="ksg")),
+        "infomeasure KSG": float(run.stdout) if run.returncode == 0 else f"not finished after {limit}",
+    }
+
+
 def peers(limit: float = 5.0) -> dict:
     """The same tasks by other packages, and the time of theirs and ours as samples and columns grow."""
     out = ENVIRONMENT / "peers.json"
     script = HERE / "_mutual_information_peers.py"
-    single = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [environment(), script, "peers", task_file(5000), out, str(limit)]
-    subprocess.run(command, check=True, env=single)
+    subprocess.run(command, check=True, env=os.environ | ONE_THREAD)
     result = json.loads(out.read_text())
     summary = {}
     for name in sorted({key for row in result["tasks"] for key in row} - {"task", "truth"}):
@@ -305,7 +319,7 @@ def finite(value: object) -> object:
 
 def main() -> None:
     """Run the named parts and keep the others' results."""
-    parts = {part.__name__: part for part in (plane, kernels, coverage, unseen, tasks, peers)}
+    parts = {part.__name__: part for part in (plane, kernels, coverage, unseen, tasks, wide, peers)}
     torch.set_num_threads(1)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     machine = {"processor": platform.processor() or platform.machine(), "threads": 1, "torch": torch.__version__}
