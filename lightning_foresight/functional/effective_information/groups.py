@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional.effective_information.noise import make_generator
 from lightning_foresight.functional.effective_information.problem import Layer, Range
 from lightning_foresight.functional.effective_information.vector import between, pose_vector
@@ -70,7 +71,12 @@ def ei_between_groups(
         in_shape=in_shape, generator=generator, num_samples=num_samples, rtol=rtol,
     )  # fmt: skip
     generator = make_generator(problem, generator)
+    try:
+        pairs = [(list(sources), list(targets)) for sources, targets in groups]
+    except (TypeError, ValueError):
+        expected = "expected pairs (indices of inputs, indices of outputs), such as [((0, 1), (0,)), ((2, 3), (1,))]."
+        fail("ei_between_groups", "groups", groups, expected, TypeError)
     return [
         between("ei_between_groups", problem, sources, targets, num_samples, rtol, generator)
-        for sources, targets in groups
+        for sources, targets in pairs
     ]

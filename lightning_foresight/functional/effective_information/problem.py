@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ from lightning_foresight.functional.effective_information.preimages import Preim
 
 Layer = nn.Module | Callable[[Tensor], Tensor]
 Range = tuple[float, float]
+# With fewer, intervals of EI_parts in 64 x 64 bins hold the exact value in 42% (16 samples) to 83% (48) of runs.
+FEW_SAMPLES = 64
 
 
 class Problem(NamedTuple):
@@ -136,6 +139,12 @@ def pose(
                 "Use method='sampled'.",
             )
     exact = embedding or (method != "sampled" and affine is not None and (rule is not None or has_valley(activation)))
+    if num_samples is not None and num_samples < FEW_SAMPLES and not exact:
+        warnings.warn(
+            f"{owner}(num_samples={num_samples}): too few for an error bar. Of EI_parts in 64 x 64 bins, 95% intervals "
+            f"from 16 to 48 samples held the exact value in 42 to 83% of runs. Take {2 * FEW_SAMPLES} or more.",
+            stacklevel=3,
+        )
     if affine is None and in_shape is None and not embedding:
         fail(owner, "in_shape", None, "a layer that is not Linear or a convolution needs the shape of one input.")
     shape = () if affine is not None or in_shape is None else tuple(in_shape)

@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -181,3 +183,13 @@ def test_a_callable_may_give_one_number_a_row():
 def test_layers_without_outputs_are_refused():
     with pytest.raises(ValueError, match=r"<lambda>'\): expected outputs, got none"):
         ei_parts(lambda x: x[:, :0], in_range=(0, 1), in_shape=(3,), num_samples=100)
+
+
+def test_samples_too_few_for_an_interval_are_warned_of_where_samples_are_drawn():
+    layer, options = nn.Linear(2, 2), {"in_range": (-1, 1), "in_bins": 4, "out_bins": 4}
+    with pytest.warns(UserWarning, match=r"ei_parts\(num_samples=32\): too few for an error bar.* Take 128 or more"):
+        ei_parts(layer, num_samples=32, method="sampled", **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ei_parts(layer, num_samples=32, **options)  # exact
+        ei_parts(layer, num_samples=64, method="sampled", **options)
