@@ -80,7 +80,7 @@ def data(owner: str, argument: str, value: Any) -> Tensor:
 
 def numbers(owner: str, argument: str, value: Any) -> Any:
     """Take a number or a list of them besides."""
-    is_list = isinstance(value, (list, tuple)) and value and all(map(is_number, value))
+    is_list = isinstance(value, (list, tuple)) and all(map(is_number, value))
     return value if is_number(value) or is_list else data(owner, argument, value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -121,6 +122,8 @@ def test_lists_are_refused_by_the_name_of_the_argument(function, tensors):
         (lambda: F.connectivity_matrix(X, (3,), (2,)), r"connectivity_matrix\(module\): got a Tensor"),
         (lambda: F.exact_noise_scale(None, LOSS, X, LABELS), r"exact_noise_scale\(model\): got None"),
         (lambda: F.hessian_noise_scale(MODEL, "mse", X, LABELS), r"hessian_noise_scale\(loss_fn\): got a str"),
+        (lambda: F.ei_between_groups(MODEL, 3, in_range=(0, 1)), r"groups=3\): expected pairs \(indices of inputs"),
+        (lambda: F.noise_scale_from_norms("a", 1.0, 8, 32), r"noise_scale_from_norms\(sq_norm_small\): got a str"),
         (
             lambda: F.suggest_batch_size(None, 1.0, 2.0, 32),
             r"suggest_batch_size\(b_simple\): got None; expected a number",
@@ -136,3 +139,13 @@ def test_a_noise_scale_as_a_tensor_gives_the_advice_of_a_number():
     assert F.suggest_batch_size(torch.tensor(900.0), 700.0, 1200.0, 64) == F.suggest_batch_size(
         900.0, 700.0, 1200.0, 64
     )
+
+
+def test_norms_may_be_numbers_lists_arrays_or_tensors_of_one_length():
+    small, big = [3.0, 3.3, 2.9], [1.5, 1.7, 1.4]
+    expected = F.noise_scale_from_norms(torch.tensor(small), torch.tensor(big), 8, 32).b_simple.value
+    for kind in (list, np.asarray):
+        found = F.noise_scale_from_norms(kind(small), kind(big), 8, np.float32(32)).b_simple.value
+        assert torch.allclose(found.double(), expected.double(), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"got shapes \(3,\), \(2,\), \(\), \(\); expected one of each"):
+        F.noise_scale_from_norms(small, big[:2], 8, 32)

@@ -98,6 +98,7 @@ def _normalised(values: list[Tensor]) -> Tensor:
     return values[0] / (values[1].clamp(min=floor) * values[2].clamp(min=floor)).sqrt()
 
 
+@takes(x=data, y=data)
 def hsic(
     x: Tensor,
     y: Tensor,
@@ -233,6 +234,7 @@ def distance_correlation(x: Tensor, y: Tensor, *, unbiased: bool = False, std_er
     return make_estimate(value, std_error=error, num_samples=x.shape[0], lower=lower, upper=upper, method=method)
 
 
+@takes(x=data, y=data)
 def nhsic(
     x: Tensor, y: Tensor, *, kernel: str = "gaussian", bandwidth: Any = "median", ridge: float = 1e-5
 ) -> Estimate:

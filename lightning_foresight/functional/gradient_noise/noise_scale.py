@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._checks import fail
+from lightning_foresight.functional._checks import fail, numbers, takes
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.gradient_noise.fieller import fieller_interval
 from lightning_foresight.functional.gradient_noise.moments import (
@@ -34,6 +34,7 @@ class NoiseScale(NamedTuple):
     grad_sq_norm: Estimate
 
 
+@takes(sq_norm_small=numbers, sq_norm_big=numbers, batch_small=numbers, batch_big=numbers)
 def noise_scale_from_norms(
     sq_norm_small: Tensor | float,
     sq_norm_big: Tensor | float,
@@ -75,7 +76,14 @@ def noise_scale_from_norms(
     """
     given = (sq_norm_small, sq_norm_big, batch_small, batch_big)
     device = next((value.device for value in given if isinstance(value, Tensor)), None)
-    small, big, b_small, b_big = torch.broadcast_tensors(*(torch.as_tensor(value, device=device) for value in given))
+    tensors = [torch.as_tensor(value, device=device) for value in given]
+    if len({len(tensor) for tensor in tensors if tensor.ndim == 1} - {1}) > 1:
+        raise ValueError(
+            f"noise_scale_from_norms(sq_norm_small, sq_norm_big, batch_small, batch_big): got shapes "
+            f"{', '.join(str(tuple(tensor.shape)) for tensor in tensors)}; expected one of each for every observation, "
+            "or one for all."
+        )
+    small, big, b_small, b_big = torch.broadcast_tensors(*tensors)
     if small.ndim > 1:
         raise ValueError(
             f"noise_scale_from_norms(sq_norm_small): got shape {tuple(small.shape)}; expected a number or one value "
