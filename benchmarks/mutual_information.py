@@ -2,6 +2,8 @@
 
 Run it with ``python benchmarks/mutual_information.py``, or with the parts to run: ``plane kernels coverage unseen tasks
 wide peers``; results go to ``benchmarks/results/mutual_information.json``, each with the machine it was measured on.
+``coverage`` counts how often intervals hold: ten minutes, or its families one by one: ``coverage_columns
+coverage_labels coverage_large coverage_layers coverage_slices coverage_tables coverage_dependence``.
 ``tasks``, ``wide`` and ``peers`` make an environment of their own with benchmark-mi, infomeasure and torch-mist from
 the package index. Without names all parts run, which takes an hour; ``plane`` alone takes half a minute.
 """
@@ -9,6 +11,7 @@ the package index. Without names all parts run, which takes an hour; ``plane`` a
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import os
@@ -26,7 +29,8 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks._known_pairs import known_pairs, unseen_pairs
+from benchmarks._coverage import count
+from benchmarks._coverage_cases import FAMILIES
 from benchmarks._mutual_information_peers import grid, pair
 from lightning_foresight.functional import (
     hsic,
@@ -140,61 +144,6 @@ def kernels() -> dict:
     y = 0.3 * x + torch.randn(10_000, 100, generator=generator)
     results["wide"]["ksg_10000x100"] = best_of(2, lambda: mutual_information(x, y, estimator="ksg"))
     return results
-
-
-def coverage(trials: int = 100) -> dict:
-    """How often the 95% interval of single columns holds the known value, where it is claimed; nats.
-
-    ``seen`` are the pairs that the factors and limits of the interval were chosen on, at these numbers of samples;
-    ``unseen`` were looked at only afterwards.
-    """
-    narrow = (uniform_plus_uniform(0.1), 0.1 - math.log(0.2))
-    ours = {name: task[:2] for name, task in TASKS.items() if task[0](4, torch.Generator())[0].shape[1] == 1}
-    pairs = {("seen", name): task for name, task in {**ours, "uniform-sum-narrow": narrow}.items()}
-    for group, more in (("seen", known_pairs()), ("unseen", unseen_pairs())):
-        pairs |= {(group, name): (with_torch(sample), truth) for name, (sample, truth) in more.items()}
-    results: dict[str, dict] = {"seen": {}, "unseen": {}}
-    for estimator in ("auto", "ksg"):
-        for n in (300, 1000):
-            for (group, name), (sample, truth) in pairs.items():
-                row = covered(sample, truth, estimator, n, trials)
-                results[group][f"{estimator} {name} n={n}"] = row
-    return results
-
-
-def with_torch(sample: Callable) -> Callable:
-    """Turn a sampler of NumPy columns into one of tensors."""
-
-    def sample_tensors(n: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-        columns = sample(n, np.random.default_rng(generator.initial_seed()))
-        return tuple(torch.from_numpy(np.asarray(column)).unsqueeze(1) for column in columns)
-
-    return sample_tensors
-
-
-def covered(sample: Callable, truth: float, estimator: str, n: int, trials: int) -> dict:
-    inside = claimed = bounded = 0
-    errors, std_errors = [], []
-    for seed in range(trials):
-        x, y = sample(n, torch.Generator().manual_seed(seed))
-        estimate = mutual_information(x, y, estimator=estimator, base=math.e)
-        low, high = estimate.interval(0.95)
-        errors.append(float(estimate.value) - truth)
-        std_errors.append(float(estimate.std_error))
-        if estimate.kind == "estimate":
-            claimed += 1
-            inside += int(low <= truth <= high)
-        else:
-            bounded += int(low <= truth)
-    return {
-        "data_sets": trials,
-        "claimed": claimed,
-        "covered_of_claimed": inside / claimed if claimed else None,
-        "lower_bound_holds": bounded / (trials - claimed) if claimed < trials else None,
-        "bias": statistics.mean(errors),
-        "spread": statistics.stdev(errors),
-        "mean_std_error": statistics.mean(std_errors),
-    }
 
 
 def unseen() -> dict:
@@ -319,7 +268,9 @@ def finite(value: object) -> object:
 
 def main() -> None:
     """Run the named parts and keep the others' results."""
-    parts = {part.__name__: part for part in (plane, kernels, coverage, unseen, tasks, wide, peers)}
+    coverage = {name: functools.partial(lambda family: count(family()), family) for name, family in FAMILIES.items()}
+    parts = {part.__name__: part for part in (plane, kernels, unseen, tasks, wide, peers)} | coverage
+    asked = [name for each in sys.argv[1:] or parts for name in (coverage if each == "coverage" else [each])]
     torch.set_num_threads(1)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     machine = {"processor": platform.processor() or platform.machine(), "threads": 1, "torch": torch.__version__}
@@ -327,7 +278,7 @@ def main() -> None:
     if cpu.exists():
         names = [line.split(":")[1].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
         machine["processor"] = names[0] if names else machine["processor"]
-    for name in sys.argv[1:] or list(parts):
+    for name in asked:
         results[name] = {"machine": machine, "python": platform.python_version(), "results": finite(parts[name]())}
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
