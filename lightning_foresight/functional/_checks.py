@@ -84,6 +84,11 @@ def numbers(owner: str, argument: str, value: Any) -> Any:
     return value if is_number(value) or is_list else data(owner, argument, value)
 
 
+def number_tensor(owner: str, argument: str, value: Any) -> Tensor:
+    """Take the same, as a tensor."""
+    return torch.as_tensor(numbers(owner, argument, value))
+
+
 def a_number(owner: str, argument: str, value: Any) -> Any:
     """Take a number, or a tensor that holds one."""
     if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_foresight.functional._checks import number_tensor, takes
+
 KINDS = ("estimate", "exact", "lower_bound", "upper_bound", "not_valid")
 
 
@@ -57,6 +59,7 @@ class Estimate(NamedTuple):
         return lower, upper
 
 
+@takes(value=number_tensor)
 def make_estimate(
     value: Tensor,
     *,

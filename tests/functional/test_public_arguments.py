@@ -123,6 +123,12 @@ def test_lists_are_refused_by_the_name_of_the_argument(function, tensors):
         (lambda: F.exact_noise_scale(None, LOSS, X, LABELS), r"exact_noise_scale\(model\): got None"),
         (lambda: F.hessian_noise_scale(MODEL, "mse", X, LABELS), r"hessian_noise_scale\(loss_fn\): got a str"),
         (lambda: F.ei_between_groups(MODEL, 3, in_range=(0, 1)), r"groups=3\): expected pairs \(indices of inputs"),
+        (
+            lambda: F.adam_preconditioner(MODEL, []),
+            r"adam_preconditioner\(optimizer\): got a Linear; expected an optimizer",
+        ),
+        (lambda: F.make_estimate("high"), r"make_estimate\(value\): got a str"),
+        (lambda: F.fieller_interval("a", 1, 1, 1, 0, 9), r"fieller_interval\(numerator\): got a str"),
         (lambda: F.noise_scale_from_norms("a", 1.0, 8, 32), r"noise_scale_from_norms\(sq_norm_small\): got a str"),
         (
             lambda: F.suggest_batch_size(None, 1.0, 2.0, 32),
@@ -149,3 +155,22 @@ def test_norms_may_be_numbers_lists_arrays_or_tensors_of_one_length():
         assert torch.allclose(found.double(), expected.double(), rtol=1e-6)
     with pytest.raises(ValueError, match=r"got shapes \(3,\), \(2,\), \(\), \(\); expected one of each"):
         F.noise_scale_from_norms(small, big[:2], 8, 32)
+
+
+def test_formulas_take_plain_numbers():
+    arguments = (6.0, 2.0, 0.01, 0.01, 0.0, 30)
+    expected = F.fieller_interval(*map(torch.tensor, arguments))
+    assert F.fieller_interval(*arguments) == expected
+    assert F.make_estimate(1.5).value == 1.5
+    assert F.make_estimate(np.float64(1.5), std_error=0.1).std_error == pytest.approx(0.1)
+
+
+def test_a_noise_scale_of_zero_is_advice_and_no_division_by_it():
+    assert F.suggest_batch_size(0.0, 0.0, 10.0, 64).action == "lower"
+
+
+@pytest.mark.parametrize("values", [torch.tensor([1.0, torch.inf]), torch.tensor([-torch.inf, 3.0]), torch.zeros(0)])
+def test_levels_of_values_without_a_range_are_refused(values):
+    with pytest.raises(ValueError, match=r"quantize\(x\): .*limits=\(low, high\)"):
+        F.quantize(values)
+    assert F.quantize(values, limits=(0, 1)).shape == values.shape

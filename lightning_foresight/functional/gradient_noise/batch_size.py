@@ -78,7 +78,7 @@ def suggest_batch_size(
         )
         return BatchSizeSuggestion(low, math.inf, action, reason)
     # Where there is no upper end, what is sure is said at the lower one.
-    scale = low if math.isinf(upper) else b_simple
+    scale = max(low if math.isinf(upper) else b_simple, 1e-300)  # an estimate may be 0, or below
     steps_saved = 1 - (1 + scale / (2 * batch_size)) / (1 + scale / batch_size)
     more_examples = (1 + 2 * batch_size / scale) / (1 + batch_size / scale) - 1
     half_steps = (1 + 2 * scale / batch_size) / (1 + scale / batch_size) - 1

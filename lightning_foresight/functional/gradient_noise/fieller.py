@@ -5,9 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lightning_foresight.functional._checks import number_tensor, takes
 from lightning_foresight.functional.gradient_noise.student_t import student_t_quantile
 
 
+@takes(
+    numerator=number_tensor,
+    denominator=number_tensor,
+    numerator_var=number_tensor,
+    denominator_var=number_tensor,
+    covariance=number_tensor,
+    df=number_tensor,
+)
 def fieller_interval(
     numerator: Tensor,
     denominator: Tensor,

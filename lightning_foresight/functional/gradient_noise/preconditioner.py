@@ -45,6 +45,10 @@ def adam_preconditioner(optimizer: Optimizer, parameters: Iterable[nn.Parameter]
         >>> adam_preconditioner(optimizer, [weight])
         [tensor([2.0000, 0.2500])]
     """
+    if not hasattr(optimizer, "param_groups"):
+        raise TypeError(
+            f"adam_preconditioner(optimizer): got a {type(optimizer).__name__}; expected an optimizer of torch."
+        )
     owners = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     found = []
     for position, parameter in enumerate(parameters):

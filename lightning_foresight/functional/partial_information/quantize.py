@@ -39,7 +39,7 @@ def quantize(
         Codes of the shape of ``x``, int64.
 
     Raises:
-        ValueError: If an argument is out of range, or values are NaN.
+        ValueError: If an argument is out of range, values are NaN, or there are no limits to be found in them.
 
     Source:
         Ehrlich et al. 2023, arXiv:2209.10438 (training with ``"stochastic"``, measuring with ``"center"``).
@@ -56,7 +56,14 @@ def quantize(
         raise ValueError(f"quantize(x): got NaN in {describe(x)}; expected numbers. Look for a diverged layer.")
     x = x if x.is_floating_point() else x.float()
     if limits is None:
+        if x.numel() == 0:
+            raise ValueError(f"quantize(x): got {describe(x)}; expected a value at least, or limits=(low, high).")
         low, high = x.amin(), x.amax()
+        if not bool((high - low).isfinite()):
+            raise ValueError(
+                f"quantize(x): the values of {describe(x)} range from {float(low):g} to {float(high):g}, which no levels "
+                "divide; expected finite numbers, or limits=(low, high) to clamp them to."
+            )
         high = torch.where(high > low, high, low + 1)  # a constant has one code
     else:
         low, high = (x.new_tensor(end) for end in check_range("quantize", "limits", limits))
