@@ -70,6 +70,7 @@ class LayerStates:
         self, activation: Tensor, module: nn.Module, quantizer: Quantizer, limits: Limits, generator: torch.Generator
     ) -> None:
         self.num_samples, self.width = activation.shape
+        self.informative: dict[str, Tensor] = {}  # by sets of sources: what their complexities need of them alone
         self.limits = _limits_of(module, limits)
         self.noise = _RULE.fullmatch(quantizer) if isinstance(quantizer, str) and is_noisy(quantizer) else None
         if self.noise:

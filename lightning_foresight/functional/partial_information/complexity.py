@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Literal
 
@@ -10,13 +12,14 @@ import torch
 from torch import Tensor
 
 from lightning_foresight.functional._checks import check_base, check_choice, check_int, fail
+from lightning_foresight.functional._memory import chunks
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.partial_information._leave_one_out import group_entropy
+from lightning_foresight.functional.partial_information._many_tables import informative_terms, misinformative_terms
 from lightning_foresight.functional.partial_information._row_ids import relabel, row_ids
 from lightning_foresight.functional.partial_information.clock import sample_information_by_degree
 from lightning_foresight.functional.partial_information.joint_table import JointRows, check_table
 from lightning_foresight.functional.partial_information.lattice import MAX_SOURCES, up_set
-from lightning_foresight.functional.partial_information.sx_pid import shared_exclusions
 
 MAX_CLOCK_SOURCES = 16
 _NO_INFORMATION = 1e-12
@@ -51,21 +54,52 @@ def information_by_degree(table: JointRows, *, base: float = 2) -> Tensor:
     """
     check_table("information_by_degree", table, 1, MAX_SOURCES)
     check_base("information_by_degree", base)
-    num_sources = table.num_sources
+    return informations_by_degree([table])[0] * (math.log(2) / math.log(base))
+
+
+def informations_by_degree(tables: Sequence[JointRows], informative: Tensor | None = None) -> Tensor:
+    """Return information_by_degree in bits of several tables of as many sources, ``(tables, n)``.
+
+    Args:
+        tables: Joint tables.
+        informative: From :func:`informative_by_degree` of tables with the same sources, if it is known.
+    """
+    if informative is None:
+        informative = informative_by_degree(tables)
+    return informative - _by_degree(misinformative_terms, tables)
+
+
+def informative_by_degree(tables: Sequence[JointRows]) -> Tensor:
+    """Return the informative part of informations_by_degree, which depends on the sources alone."""
+    return _by_degree(informative_terms, tables)
+
+
+def _by_degree(terms_of: Callable[[Sequence[JointRows], Tensor], Tensor], tables: Sequence[JointRows]) -> Tensor:
+    num_sources, sums = tables[0].num_sources, []
+    codes, signs, degrees = _families(num_sources)
+    # Weights of agreement, four numbers for each row and set of sources.
+    for part in chunks(len(tables), max(len(table.rows) for table in tables) * 2**num_sources * 32):
+        signed = terms_of(tables[part], codes)
+        signed = signed * signs.to(signed)
+        cumulative = signed.new_zeros(len(signed), num_sources).index_add(1, degrees.to(signed.device), signed)
+        sums.append(cumulative.diff(prepend=cumulative.new_zeros(len(signed), 1)))
+    return torch.cat(sums)
+
+
+@functools.lru_cache(maxsize=MAX_SOURCES)
+def _families(num_sources: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Up-sets of all families of sets of one size, with the signs of their redundancies and the size less 1."""
     families, signs, degrees = [], [], []
-    for degree in range(1, num_sources + 1):
-        codes, sign = torch.zeros(1, dtype=torch.long), -torch.ones(1, dtype=torch.float64)
-        for chosen in combinations(range(num_sources), degree):
-            code = up_set([sum(1 << source for source in chosen)], num_sources)
-            codes, sign = torch.cat([codes, codes | code]), torch.cat([sign, -sign])
-        families.append(codes[1:])
-        signs.append(sign[1:])
-        degrees.append(torch.full_like(codes[1:], degree - 1))
-    terms = shared_exclusions(table, torch.cat(families))
-    redundancies = (terms.informative - terms.misinformative)[0]
-    signed = redundancies * torch.cat(signs).to(redundancies)
-    cumulative = signed.new_zeros(num_sources).index_add(0, torch.cat(degrees).to(signed.device), signed)
-    return cumulative.diff(prepend=cumulative.new_zeros(1)) * (math.log(2) / math.log(base))
+    with torch.inference_mode(False):
+        for degree in range(1, num_sources + 1):
+            codes, sign = torch.zeros(1, dtype=torch.long), -torch.ones(1, dtype=torch.float64)
+            for chosen in combinations(range(num_sources), degree):
+                code = up_set([sum(1 << source for source in chosen)], num_sources)
+                codes, sign = torch.cat([codes, codes | code]), torch.cat([sign, -sign])
+            families.append(codes[1:])
+            signs.append(sign[1:])
+            degrees.append(torch.full_like(codes[1:], degree - 1))
+        return torch.cat(families), torch.cat(signs), torch.cat(degrees)
 
 
 def representational_complexity(
@@ -122,12 +156,12 @@ def representational_complexity(
     check_table(owner, table, *((1, MAX_SOURCES) if method == "exact" else (2, MAX_CLOCK_SOURCES)))
     num_samples = int(table.weights.sum()) if table.is_counted else 0
     if method == "exact":
-        by_degree = information_by_degree(table)
-        degrees = torch.arange(1, table.num_sources + 1, dtype=by_degree.dtype, device=by_degree.device)
-        information = by_degree.sum()
-        value = (degrees * by_degree).sum() / _or_nan(information)
         return make_estimate(
-            value, num_samples=num_samples, saturation=_saturation(table, num_samples), kind="exact", method="exact"
+            mean_degree(information_by_degree(table)),
+            num_samples=num_samples,
+            saturation=counted_saturation(table, num_samples),
+            kind="exact",
+            method="exact",
         )
     present = table.weights > 0
     rows, p = table.rows[present], table.probabilities().detach()[present]
@@ -135,7 +169,7 @@ def representational_complexity(
     h_joint, h_sources = (group_entropy(*row_ids(columns), p) / math.log(2) for columns in (rows, rows[:, :-1]))
     information = _or_nan(h_sources + group_entropy(target, num_targets, p) / math.log(2) - h_joint)
     if information.isnan():
-        return make_estimate(information, num_samples=num_samples, saturation=_saturation(table, num_samples))
+        return make_estimate(information, num_samples=num_samples, saturation=counted_saturation(table, num_samples))
     below, error, draws = sample_information_by_degree(
         rows[:, :-1],
         target,
@@ -148,9 +182,15 @@ def representational_complexity(
         table.num_sources - below / information,
         std_error=error / information,
         num_samples=num_samples,
-        saturation=_saturation(table, num_samples),
+        saturation=counted_saturation(table, num_samples),
         method=f"clock ({draws} draws)",
     )
+
+
+def mean_degree(by_degree: Tensor) -> Tensor:
+    """Return C of sums of atoms by their degree, along the last axis; NaN without information."""
+    degrees = torch.arange(1, by_degree.shape[-1] + 1, dtype=by_degree.dtype, device=by_degree.device)
+    return (degrees * by_degree).sum(-1) / _or_nan(by_degree.sum(-1))
 
 
 def _or_nan(information: Tensor) -> Tensor:
@@ -158,7 +198,7 @@ def _or_nan(information: Tensor) -> Tensor:
     return torch.where(information.abs() < _NO_INFORMATION, torch.nan, information)
 
 
-def _saturation(table: JointRows, num_samples: int) -> Tensor:
+def counted_saturation(table: JointRows, num_samples: int) -> Tensor:
     """Joint entropy of the table over the largest that its samples can show; 0 for a table of probabilities."""
     p = table.probabilities().detach()
     entropy = -torch.special.xlogy(p, p).sum()

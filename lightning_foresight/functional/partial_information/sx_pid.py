@@ -212,17 +212,17 @@ def shared_exclusions(table: JointRows, codes: Tensor, by: str = "all") -> Share
         return SharedExclusions(informative, torch.log2(of_target)[:, None] - log_unions(same_target, codes), rows=rows)
     shares = weights / (total if by == "all" else of_target)
     outputs = target if by == "target" else torch.zeros_like(target)
-    seen_given = _summed(same_target, codes, shares, outputs)
+    seen_given = average_log_unions(same_target, codes, shares, outputs)
     if by == "all":
-        seen = _summed(everyone, codes, of_state / total, outputs[:num_states])
+        seen = average_log_unions(everyone, codes, of_state / total, outputs[:num_states])
     else:
-        seen = _summed(everyone[:, state], codes, shares, outputs)
+        seen = average_log_unions(everyone[:, state], codes, shares, outputs)
     given = group_sum(outputs, len(seen), shares * torch.log2(of_target))[:, None]
     targets = torch.unique(rows[:, -1]) if by == "target" else None
     return SharedExclusions(torch.log2(total) - seen, given - seen_given, targets)
 
 
-def _summed(agreement: Tensor, codes: Tensor, shares: Tensor, outputs: Tensor) -> Tensor:
+def average_log_unions(agreement: Tensor, codes: Tensor, shares: Tensor, outputs: Tensor) -> Tensor:
     """Logarithms of unions, averaged over the rows of each output."""
     num_outputs = int(outputs.max()) + 1
     if shares.requires_grad:

@@ -12,6 +12,8 @@ from lightning_foresight.functional import (
     representational_complexity,
     sx_pid,
 )
+from lightning_foresight.functional.partial_information import complexity
+from lightning_foresight.functional.partial_information.complexity import informations_by_degree, informative_by_degree
 from tests.reference.partial_information import CASES, random_table, table_of
 
 # Values in the file have twelve decimals; 1e-10 leaves two for sums in another order.
@@ -36,6 +38,36 @@ def test_information_by_degree_is_the_sum_of_the_atoms_of_that_degree(seed: int,
     torch.testing.assert_close(information_by_degree(table), pid.degree_of_synergy_atoms, atol=EXACT, rtol=0)
     value = representational_complexity(table).value
     torch.testing.assert_close(value, pid.representational_complexity, atol=1e-8, rtol=1e-8)
+
+
+def tables_of_four_sources() -> list[JointRows]:
+    generator = torch.Generator().manual_seed(0)
+    sources = torch.randint(0, 3, (60, 4), generator=generator)
+    targets = sources.sum(1) % 3, torch.randint(0, 2, (60,), generator=generator)
+    counted = [joint_table(sources, target) for target in targets]
+    some_zero = JointRows(counted[0].rows, counted[0].weights.clone().index_fill_(0, torch.arange(5), 0))
+    uneven = joint_table(
+        sources[:20], targets[1][:20], weights=torch.rand(20, generator=generator, dtype=torch.float64)
+    )
+    return [*counted, some_zero, uneven]
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_several_tables_at_once_read_what_each_reads_alone(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = tables_of_four_sources()
+    alone = torch.stack([sx_pid(table).degree_of_synergy_atoms for table in tables])
+    monkeypatch.setattr(
+        complexity, "chunks", lambda total, _: [slice(i, i + at_once) for i in range(0, total, at_once)]
+    )
+    torch.testing.assert_close(informations_by_degree(tables), alone, atol=EXACT, rtol=0)
+
+
+def test_what_sources_share_does_not_depend_on_the_target() -> None:
+    real, shuffled = tables_of_four_sources()[:2]
+    known = informative_by_degree([real])
+    torch.testing.assert_close(
+        informations_by_degree([shuffled], known)[0], information_by_degree(shuffled), atol=EXACT, rtol=0
+    )
 
 
 @pytest.mark.parametrize("name", ["XOR", "PARITY4", "RND3", "DIGITS_E1_L5_first4"])
