@@ -61,8 +61,8 @@ def quantize(
         low, high = x.amin(), x.amax()
         if not bool((high - low).isfinite()):
             raise ValueError(
-                f"quantize(x): the values of {describe(x)} range from {float(low):g} to {float(high):g}, which no levels "
-                "divide; expected finite numbers, or limits=(low, high) to clamp them to."
+                f"quantize(x): the values of {describe(x)} range from {float(low):g} to {float(high):g}, which no "
+                "levels divide; expected finite numbers, or limits=(low, high) to clamp them to."
             )
         high = torch.where(high > low, high, low + 1)  # a constant has one code
     else:
