@@ -147,6 +147,35 @@ def test_batches_may_be_dataclasses(name):
     assert len(callback.history) > 0
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"overfit_batches": 1},
+        {"limit_train_batches": 2, "limit_val_batches": 0},
+        {"inference_mode": False, "use_distributed_sampler": False},
+        {"barebones": True, "logger": None, "enable_checkpointing": None}
+        | {"enable_progress_bar": None, "enable_model_summary": None, "num_sanity_val_steps": None},
+    ],
+    ids=["overfit_batches", "limits", "inference_mode", "barebones"],
+)
+def test_all_callbacks_at_once_leave_unusual_trainers_alone(settings):
+    callbacks = [CALLBACKS[name]() for name in ("ei", "gns", "info_plane", "pid")]
+    assert_same_run(fit(callbacks, **settings), fit(**settings))
+    assert [callback.num_failures for callback in callbacks] == [0] * 4
+    assert all(len(callback.history) for callback in callbacks)
+
+
+def test_another_fit_of_a_trainer_that_has_ended_keeps_what_was_measured():
+    callbacks = [CALLBACKS[name](every_n_steps=1) for name in ("ei", "gns", "info_plane", "pid")]
+    trainer = fit(callbacks, max_epochs=1)
+    rows = [len(callback.history) for callback in callbacks]
+    trainer.fit(trainer.lightning_module, *tiny_data())
+    assert [len(callback.history) for callback in callbacks] == rows
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(trainer.lightning_module, *tiny_data())
+    assert all(len(callback.history) > before for callback, before in zip(callbacks, rows, strict=True))
+
+
 @pytest.mark.parametrize("name", ["ei", "info_plane", "pid"])
 def test_transfer_hooks_are_applied(name):
     class Normalising(TinyModel):
