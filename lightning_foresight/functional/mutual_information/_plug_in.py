@@ -52,7 +52,7 @@ def count_labels(labels: Tensor, num_labels: int) -> Labels:
     counts = np.bincount(numbers, minlength=num_labels)
     surprisals, shares = _surprisals(len(numbers))[counts], counts / len(numbers)
     h_y = shares @ surprisals
-    return Labels(numbers, surprisals, float(h_y), float(shares @ (surprisals - h_y) ** 2), int((counts > 0).sum()))
+    return Labels(numbers, surprisals, float(h_y), float(shares @ (surprisals - h_y) ** 2), int(np.count_nonzero(counts)))
 
 
 def plug_in_of_keys(keys: Tensor, labels: Labels) -> list[PlugIn]:
@@ -85,7 +85,7 @@ def plug_in_of_keys(keys: Tensor, labels: Labels) -> list[PlugIn]:
     cell_ends = cells.searchsorted(ends)
     sizes, joint_sizes = cell_ends[1:] - cell_ends[:-1], ends[1:] - ends[:-1]
     means = np.add.reduceat(terms * weights, ends[:-1], 1)
-    terms -= means.repeat(joint_sizes, 1)
+    terms -= means if layers == 1 else means.repeat(joint_sizes, 1)
     terms *= terms
     terms *= weights
     variances = np.add.reduceat(terms, ends[:-1], 1)
@@ -100,9 +100,9 @@ def plug_in_of_keys(keys: Tensor, labels: Labels) -> list[PlugIn]:
 
 def _starts(ordered: NDArray[np.int64], layers: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where equal entries begin, a layer begins, and the end."""
-    first = np.ones(len(ordered) + 1, dtype=bool)
+    first = np.empty(len(ordered) + 1, dtype=bool)
     np.not_equal(ordered[1:], ordered[:-1], first[1:-1])
-    first[layers] = True
+    first[layers] = first[-1] = True
     return first.nonzero()[0]
 
 
