@@ -51,8 +51,9 @@ def count_labels(labels: Tensor, num_labels: int) -> Labels:
     numbers = labels.numpy()
     counts = np.bincount(numbers, minlength=num_labels)
     surprisals, shares = _surprisals(len(numbers))[counts], counts / len(numbers)
-    h_y = shares @ surprisals
-    return Labels(numbers, surprisals, float(h_y), float(shares @ (surprisals - h_y) ** 2), int(np.count_nonzero(counts)))
+    h_y = float(shares @ surprisals)
+    variance = float(shares @ (surprisals - h_y) ** 2)
+    return Labels(numbers, surprisals, h_y, variance, int(np.count_nonzero(counts)))
 
 
 def plug_in_of_keys(keys: Tensor, labels: Labels) -> list[PlugIn]:
