@@ -118,8 +118,8 @@ COST_CASES = {
     "mlp_17k, micro_batches": Case("mlp_17k", 4, {}, 120, 9, 4, 1.10),
     "mlp_17k, micro_batches, every step": Case("mlp_17k", 4, EVERY_STEP, 120, 9, 1, None),
     "transformer, split, observed step": Case("transformer", 1, EVERY_STEP, 12, 5, 50, None),
-    "mlp_17k, split, observed step": Case("mlp_17k", 1, EVERY_STEP, 200, 5, 50, None),
-    "mlp_17k, default on one device": Case("mlp_17k", 1, {}, 700, 9, 50, 1.02, idle=True),
+    "mlp_17k, split, observed step": Case("mlp_17k", 1, EVERY_STEP, 200, 5, 100, None),
+    "mlp_17k, default on one device": Case("mlp_17k", 1, {}, 700, 15, 100, 1.02, idle=True),
     "transformer of linear layers, per_example, observed step": Case(
         "transformer of linear layers", 1, EVERY_STEP | {"method": "per_example"}, 12, 5, 50, 1.20
     ),

@@ -6,6 +6,7 @@ import csv
 import math
 import os
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -92,7 +93,7 @@ class History:
             fields = (value, value, value, torch.zeros_like(value))
             kind = "plain"
         dtype = torch.float32 if fields[0].device.type == "mps" else torch.float64  # MPS has no float64
-        block = torch.stack([field.detach().reshape(-1).to(dtype) for field in fields])
+        block = torch.stack([field.reshape(-1).to(dtype) for field in fields]).detach()
         if block.shape[1] != len(keys):
             raise ValueError(
                 f"{', '.join(keys)}: got {block.shape[1]} value(s) for {len(keys)} key(s); expected one number a key: "
@@ -105,16 +106,18 @@ class History:
         if not self._pending:
             return []
         pending, self._pending = self._pending, []
-        numbers = torch.cat([item.block.reshape(-1) for item in pending]).tolist()
+        by_device: dict[torch.device, list[Tensor]] = {}  # as a rule one
+        for item in pending:
+            by_device.setdefault(item.block.device, []).append(item.block.reshape(-1))
+        fetched = {device: iter(torch.cat(blocks).tolist()) for device, blocks in by_device.items()}
         new: list[Row] = []
-        start = 0
         for item in pending:
             width = len(item.keys)
+            numbers = list(islice(fetched[item.block.device], 4 * width))
             for column, key in enumerate(item.keys):
-                value, lower, upper, samples = (numbers[start + line * width + column] for line in range(4))
+                value, lower, upper, samples = numbers[column::width]
                 row = _row(item.step, item.epoch, key, value, lower, upper, int(samples), item.kind)
                 (self.dropped if math.isnan(value) else new).append(row)
-            start += 4 * width
         self._rows.extend(new)
         return new
 

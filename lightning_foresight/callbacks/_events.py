@@ -131,10 +131,12 @@ class RunEvents(Callback):
 
     def _handle(self, event: Event, trainer: Trainer, pl_module: LightningModule) -> None:
         self.event = event
-        with self.leaving_the_run_alone(trainer):
+        try:  # at every step: cheaper than leaving_the_run_alone
             if self.should_measure(trainer, pl_module):
                 with self._cost.measuring():
                     self._record(trainer, pl_module, self.measure(trainer, pl_module))
+        except Exception as error:
+            self._note(error, trainer)
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if event == "step" and not (every and completed_steps(trainer, event) % every == 0):
             return
@@ -150,11 +152,11 @@ class RunEvents(Callback):
             value = number if isinstance(number, Estimate) else torch.as_tensor(number, device=pl_module.device)
             keys = [self.key(key)] if isinstance(key, str) else [self.key(one) for one in key]
             self.history.add(step=step, epoch=epoch, key=keys, value=value)
-            values = (value.value if isinstance(value, Estimate) else value).detach().reshape(-1)
+            values = (value.value if isinstance(value, Estimate) else value).detach().reshape(-1).unbind()
             # EarlyStopping and ModelCheckpoint read callback_metrics; LearningRateMonitor fills it in this way too.
-            trainer.callback_metrics.update(zip(keys, values.unbind(), strict=True))
+            trainer.callback_metrics.update(zip(keys, values, strict=True))
             if self.prog_bar:
-                for one, number in zip(keys, values.unbind(), strict=True):
+                for one, number in zip(keys, values, strict=True):
                     if one.count("/") == 1:
                         pl_module.log(one, number, prog_bar=True, logger=False)
 
@@ -206,4 +208,8 @@ class RunEvents(Callback):
         try:
             yield
         except Exception as error:
-            self._failures.failed(error, moment(trainer, self.event), what)
+            self._note(error, trainer, what)
+
+    def _note(self, error: Exception, trainer: Trainer, what: str = "a measurement") -> None:
+        """Warn of an error that a measurement ended with."""
+        self._failures.failed(error, moment(trainer, self.event), what)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import nn
 
-from lightning_foresight.callbacks._noise_methods import default_period, make_observer
+from lightning_foresight.callbacks._noise_methods import default_period, make_observer, share_of_step
 from lightning_foresight.callbacks._noise_recorder import NoiseRecorder
 from lightning_foresight.callbacks._noise_runs import doubt_of_pace, doubts_of_examples, has_micro_batches
 from lightning_foresight.probes.gradients import Metric
@@ -99,20 +99,21 @@ class NoisePace:
         if self._paced:
             self._schedule = Every(period, "steps")
         # The normalisation layers come with all parameters at some of their observations only.
-        calibrated = math.ceil(default_period("split", parameters, self.budget) / period)
+        calibrated = math.ceil(math.ceil(share_of_step("split") / self.budget) / period)
         self._calibration_period = calibrated if chosen == "norm_layers" else 1
         when = f", one step in {period}" if self._paced else ""
         if chosen == "norm_layers":
             when += f", calibrated by {whole!r} once in {calibrated} observations"
         rank_zero_info(f"{self.owner}: measuring by method={chosen!r}{when}.")
         if self._paced and chosen != "micro_batches":
-            self._warn("pace", doubt_of_pace(trainer.estimated_stepping_batches, period, self.budget))
+            steps = trainer.estimated_stepping_batches
+            self._warn("pace", doubt_of_pace(steps, period, self.budget, share_of_step(chosen)))
         for doubt in doubts_of_examples(model, split="split" in wanted, batch_size_known=self.batch_size_known):
             self._warn(doubt, doubt)
 
     def who_looks(self, trainer: Trainer, count: int, num_observers: int) -> list[bool]:
         """Say of each observer whether it looks at the ``count``-th step, and count that as an observation."""
-        by_epoch = schedule_unit(self._schedule) == "epochs"
+        by_epoch = not self._paced and schedule_unit(self._schedule) == "epochs"
         due = self._schedule(trainer.current_epoch + 1 if by_epoch else count)
         if not (due or (self._paced and (count == 1 or self._owed))):
             return [False] * num_observers

@@ -37,6 +37,7 @@ class NoiseRecorder:
         self.streams = streams
         self.observers: Sequence[GradientObserver] = ()
         self.looking: list[bool] = []
+        self.is_looking = False  # any of the observers; asked in every hook of the run, so kept
         self.last_count = 1  # micro-batches of the last optimizer step
         self._unseen = 0  # backward passes that nobody looked at, since the last step
         self._guard = guard
@@ -47,7 +48,11 @@ class NoiseRecorder:
         """Take other observers from now on."""
         self.remove()
         self.observers = observers
-        self.looking = [False] * len(observers)
+        self.look([False] * len(observers))
+
+    def look(self, looking: list[bool]) -> None:
+        """Say of each observer whether it looks at the coming step."""
+        self.looking, self.is_looking = looking, any(looking)
 
     def before_forward(self, batch: Any, batch_idx: int) -> None:
         """Remember the batch, for its size, and tell the observers that look at this step."""
@@ -58,8 +63,6 @@ class NoiseRecorder:
 
     def before_backward(self, loss: Tensor, seed: int) -> None:
         """Let the observers look at the backward pass that comes."""
-        if not any(self.looking):
-            return
         for stream in self.streams:
             stream.restart_if_zeroed()
         for position, observer in compress(enumerate(self.observers), self.looking):
@@ -70,7 +73,7 @@ class NoiseRecorder:
 
     def after_backward(self) -> None:
         """Put what this micro-batch showed into the windows of the optimizers whose parameters it reached."""
-        if not any(self.looking):  # most steps, which should cost nothing
+        if not self.is_looking:  # most steps, which should cost nothing
             self._unseen += 1
             return
         batch, batch_idx = self._batch
@@ -86,6 +89,13 @@ class NoiseRecorder:
             if stream.optimizer is optimizer:
                 stream.restart()
 
+    def pass_by(self, optimizer: Optimizer) -> None:
+        """Let an optimizer step that nobody looks at."""
+        for stream in self.streams:
+            if stream.optimizer is optimizer:  # else it is the user's own, unknown to the Trainer
+                stream.restart()
+                self.last_count, self._unseen = self._unseen, 0
+
     def before_step(self, optimizer: Optimizer, *, divisor: float, scale: Tensor | None, several_ranks: bool) -> int:
         """Make one observation of an optimizer's micro-batches; return how many there were.
 
@@ -98,11 +108,6 @@ class NoiseRecorder:
         stream = next((stream for stream in self.streams if stream.optimizer is optimizer), None)
         if stream is None:  # the user's own optimizer, unknown to the Trainer
             return 0
-        if not any(self.looking):
-            stream.restart()
-            count, self._unseen = self._unseen, 0
-            self.last_count = count
-            return count
         self._unseen = 0
         count = self.last_count = len(stream.window.micro_batches)
         kind = stream.window.micro_batches[0].kind if count else ""

@@ -44,12 +44,13 @@ class NoiseReport(ForesightCallback):
 
     def should_measure(self, trainer: Trainer, pl_module: LightningModule) -> bool:
         """Say whether to report: at the Trainer's logging steps and after every epoch, if anything was observed."""
-        if not self._has_news():
-            return False
-        if self.event == "start":  # resumed from a checkpoint that was written before its epoch was reported
-            return max((row.epoch for row in self.history), default=0.0) < trainer.current_epoch
-        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return self.event == "epoch" or bool(every and completed_steps(trainer, self.event) % every == 0)
+        if self.event == "step":
+            every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+            return bool(every and completed_steps(trainer, self.event) % every == 0) and self._has_news()
+        if self.event == "epoch":
+            return self._has_news()
+        # Resumed from a checkpoint that was written before its epoch was reported.
+        return self._has_news() and max((row.epoch for row in self.history), default=0.0) < trainer.current_epoch
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measured:
         """Return the noise scales, with the observations since the last report."""

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional._trace import clean_name
+from lightning_foresight.probes.gradient_examples import has_time_first
 from lightning_foresight.probes.gradient_shards import unmeasurable_shards
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def has_micro_batches(trainer: Trainer, method: str, last_count: int) -> bool:
     return trainer.world_size * (trainer.accumulate_grad_batches if automatic else last_count) > 1
 
 
-def doubt_of_pace(steps: float, period: int, budget: float) -> str | None:
+def doubt_of_pace(steps: float, period: int, budget: float, share: float) -> str | None:
     """Return, in words, that a run is too short for a narrow interval, and what to set.
 
     The budget is a promise about cost, so the period is left as it is.
@@ -143,6 +144,7 @@ def doubt_of_pace(steps: float, period: int, budget: float) -> str | None:
         steps: Optimizer steps of the run, maybe infinite.
         period: Steps from one observation to the next.
         budget: Share of the training time that the period keeps to.
+        share: What an observation takes, in units of a step without it.
     """
     seen = 1 + steps // period  # the first step is observed in any case
     shorter = int(min(steps, FEW_OBSERVATIONS * period) // FEW_OBSERVATIONS)
@@ -151,7 +153,7 @@ def doubt_of_pace(steps: float, period: int, budget: float) -> str | None:
     return (
         f"budget={budget} allows one observation in {period} steps, {int(seen)} in the {int(steps)} of this run; "
         f"fewer than {FEW_OBSERVATIONS} make a wide interval, often without an end. Set every_n_steps={shorter}, which "
-        f"takes about {100 * budget * period / shorter:.2g}% of the training time."
+        f"takes about {100 * share / shorter:.2g}% of the training time."
     )
 
 
@@ -172,7 +174,14 @@ def doubts_of_examples(model: nn.Module, *, split: bool, batch_size_known: bool)
             "its statistics: the noise that comes from them is missed. Use GroupNorm, or accumulate_grad_batches of 2 "
             "or more, which sees it."
         )
-    time_first = [name for name, module in modules if getattr(module, "batch_first", True) is False]
+    scaled = [name for name, module in modules if getattr(module, "scale_grad_by_freq", False)]
+    if split and scaled:
+        doubts.append(
+            f"scale_grad_by_freq=True couples the examples of a batch ({', '.join(scaled[:4])}), and both halves of a "
+            "split share its counts: the noise that comes from them is missed. Pass scale_grad_by_freq=False, or use "
+            "accumulate_grad_batches of 2 or more, which sees it."
+        )
+    time_first = [name for name, module in modules if has_time_first(module)]
     if time_first and not batch_size_known:
         doubts.append(
             f"{', '.join(time_first[:4])} has batch_first=False. If the first axis of the batch is time, steps in time "

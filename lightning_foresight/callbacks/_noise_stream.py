@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lightning_foresight.callbacks._noise_memory import Memory, Norms
+from lightning_foresight.callbacks._noise_memory import Memory, Observation
+from lightning_foresight.callbacks._noise_values import as_estimate, efficiency
 from lightning_foresight.functional.estimate import Estimate
-from lightning_foresight.functional.gradient_noise.noise_scale import NoiseScale
+from lightning_foresight.functional.gradient_noise.plain import divide, mean_interval, ratio_interval, solve
 from lightning_foresight.probes.gradient_windows import GradientWindow
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 PARTS = ("b_simple", "trace_sigma", "grad_sq_norm")
 BANDS = (*PARTS, "efficiency")
+PARTS_LEVEL = 0.95  # coverage of the intervals of what is no noise scale
 
 
 class NoiseStream:
@@ -28,6 +30,7 @@ class NoiseStream:
         optimizer: The optimizer whose parameters are measured.
         windows: One for each observer: all parameters, and the normalisation layers if these are calibrated.
         memory: Averages the observations.
+        level: Coverage of the intervals of noise scales.
         suffix: Ends the keys, to tell several optimizers apart.
         device: Where the gradients live.
     """
@@ -38,12 +41,14 @@ class NoiseStream:
         windows: Sequence[GradientWindow],
         memory: Memory,
         *,
+        level: float,
         suffix: str,
         device: torch.device,
     ) -> None:
         self.optimizer = optimizer
         self.windows = windows
         self.memory = memory
+        self.level = level
         self.suffix = suffix
         self.device = device
         self.refresh()
@@ -87,87 +92,65 @@ class NoiseStream:
             torch.full((window.width,), torch.nan, device=self.device) if seen is None else seen
             for window, seen in zip(self.windows, observations, strict=True)
         ]
-        self._waiting.append((torch.cat(row), count, kind))
+        self._waiting.append((row[0] if len(row) == 1 else torch.cat(row), count, kind))
 
     def report(self, trainer: Trainer) -> dict[str | Sequence[str], Estimate | Tensor]:
-        """Add what waits to the memory and return the values to log by key."""
+        """Add what waits to the memory and return the values to log by key; this waits for the device."""
         batch_size = self._absorb(trainer)
-        scale, part = self.memory.scale(), self.memory.part_scale()
-        values: dict[str | Sequence[str], Estimate | Tensor] = {}
-        for name, estimate in zip(PARTS, scale, strict=True):
-            values[f"{name}{self.suffix}"] = _pick(estimate, slice(0, 1))
-        values[f"batch_size{self.suffix}"] = batch_size
-        values[f"efficiency{self.suffix}"] = _efficiency(scale, batch_size)
+        means, part = self.memory.means(), self.memory.part_means()
+        whole, count = means[0], means[0].num_effective
+        scale = ratio_interval(whole, self.level)
+        known = {
+            "b_simple": (scale, count),
+            "trace_sigma": (mean_interval(whole.numerator, whole.numerator_var, PARTS_LEVEL), count),
+            "grad_sq_norm": (mean_interval(whole.denominator, whole.denominator_var, PARTS_LEVEL), count),
+            "efficiency": (efficiency(scale, whole.numerator, whole.denominator, batch_size), count),
+        }
         if part is not None:
-            values[f"b_norm_layers{self.suffix}"] = _pick(part.b_simple, slice(0, 1))
-        live = self.window.live_groups()
-        if live:
-            keys = tuple(f"b_simple{self.suffix}/{group}" for group in live)
-            values[keys] = _pick(scale.b_simple, [1 + place for place in live.values()])
-        return values
+            known["b_norm_layers"] = (ratio_interval(part, self.level), part.num_effective)
+        values = {f"{name}{self.suffix}": value for name, value in known.items()}
+        for group, place in self.window.live_groups().items():
+            of_group = means[1 + place]
+            values[f"b_simple{self.suffix}/{group}"] = (ratio_interval(of_group, self.level), of_group.num_effective)
+        keys, estimate = as_estimate(values)
+        return {keys: estimate, f"batch_size{self.suffix}": torch.tensor(batch_size)}
 
     def state(self) -> dict[str, Any]:
         """Return the memory and what waits, for a checkpoint."""
         waiting = [(observation.tolist(), count, kind) for observation, count, kind in self._waiting]
-        return {"memory": self.memory.state.cpu(), "waiting": waiting}
+        return {"memory": self.memory.state, "waiting": waiting}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over the memory and observations of a checkpoint, unless they are of other groups or another kind."""
         if state["memory"].shape[1:] == self.memory.state.shape[1:]:
-            self.memory.state = state["memory"].to(self.memory.state)
+            self.memory.state = state["memory"]
             self._waiting = [
                 (torch.tensor(values, device=self.device), count, kind) for values, count, kind in state["waiting"]
             ]
 
-    def _absorb(self, trainer: Trainer) -> Tensor:
-        observations, counts, kinds = zip(*self._waiting, strict=True)
+    def _absorb(self, trainer: Trainer) -> float:
+        tables, counts, kinds = zip(*self._waiting, strict=True)
         self._waiting = []
         # The ranks' small batches are averaged here; their big gradient is the reduced one on every rank already.
-        table = trainer.strategy.reduce(torch.stack(observations), reduce_op="mean").to(self.memory.state)
-        count = table.new_tensor(counts).unsqueeze(1) * trainer.world_size
-        widths = [window.width for window in self.windows]
-        norms = [
-            _norms(part, count, kinds if position == 0 else ("per_example",) * len(kinds))
-            for position, part in enumerate(table.split(widths, dim=1))
-        ]
-        self.memory.add(norms[0], norms[1] if len(norms) > 1 else None)
-        return norms[-1].batch_big[-1]
+        rows = trainer.strategy.reduce(torch.stack(tables), reduce_op="mean").tolist()
+        observations = []
+        for row, count, kind in zip(rows, counts, kinds, strict=True):
+            start = self.window.width
+            whole, batch_size = _moments(row[:start], count * trainer.world_size, kind)
+            part = None
+            if len(self.windows) > 1:
+                (part,), batch_size = _moments(row[start:], count * trainer.world_size, "per_example")
+            observations.append(Observation(whole, part))
+        self.memory.add(observations)
+        return batch_size
 
 
-def _norms(table: Tensor, count: Tensor, kinds: Sequence[str]) -> Norms:
-    """Turn rows of noise, squared norm of the mean and mean reciprocal size into norms over two batch sizes."""
-    num_groups = (table.shape[1] - 1) // 2
-    noise, big, inverse_size = table.split([num_groups, num_groups, 1], dim=1)
-    batch_big = count / inverse_size
-    split, single = (
-        torch.tensor([kind == one for kind in kinds], device=table.device).unsqueeze(1)
-        for one in ("split", "per_example")
-    )
-    # A split gives tr Sigma itself: as if the small batches were half as big.
-    small = torch.where(split, big + noise / batch_big, noise)
-    batch_small = torch.where(split, batch_big / 2, torch.where(single, 1.0, 1 / inverse_size))
-    return Norms(small, big, batch_small, batch_big)
-
-
-def _pick(estimate: Estimate, part: slice | list[int]) -> Estimate:
-    """Return an estimate of some of the groups; torchmetrics makes a scalar of a single one."""
-    fields = {name: field.reshape(-1)[part] for name, field in estimate._asdict().items() if isinstance(field, Tensor)}
-    return estimate._replace(**fields)  # type: ignore[arg-type]
-
-
-def _efficiency(scale: NoiseScale, batch_size: Tensor) -> Estimate:
-    """Return B / (B + B_simple), the progress of a step over that of one without noise, in [0, 1]."""
-    b, s, g = scale
-    lower, upper = (end.reshape(-1)[0].nan_to_num(posinf=torch.inf, neginf=0.0) for end in b.interval())
-    size = batch_size.to(lower)
-    # Single estimates of |G|^2 and the noise may be negative: then no signal is seen, or no noise.
-    signal, noise = (part.value.reshape(-1)[0].clamp(min=0) for part in (g, s))
-    value = torch.where(signal == 0, signal, size * signal / (size * signal + noise))
-    return b._replace(
-        value=value,
-        std_error=torch.full_like(lower, torch.nan),
-        num_samples=b.num_samples.reshape(-1)[0],
-        saturation=torch.zeros_like(lower),
-        lower=(size / (size + upper)).clamp(0, 1).fmin(value),
-        upper=(size / (size + lower.clamp(min=0))).clamp(0, 1).fmax(value),
-    )
+def _moments(row: Sequence[float], count: int, kind: str) -> tuple[list[tuple[float, float]], float]:
+    """Return noise and signal of each group, and the size of the whole batch, from one window's observation."""
+    num_groups = len(row) // 2
+    noise, big, inverse_size = row[:num_groups], row[num_groups:-1], row[-1]
+    batch_size = divide(count, inverse_size)
+    if kind == "split":  # gives tr Sigma itself
+        return [(n, b - n / batch_size) for n, b in zip(noise, big, strict=True)], batch_size
+    batch_small = 1.0 if kind == "per_example" else divide(1, inverse_size)
+    return [solve(n, b, batch_small, batch_size) for n, b in zip(noise, big, strict=True)], batch_size

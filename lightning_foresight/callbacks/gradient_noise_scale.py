@@ -208,18 +208,24 @@ class GradientNoiseScaleCallback(NoiseReport):
         count = completed_steps(trainer, "start") + 1  # of the step that is being prepared
         if count != self._planned:  # else it goes on accumulating
             self._planned = count
-            self._recorder.looking = []
-            with self.leaving_the_run_alone(trainer):
-                self._recorder.looking = self._pace.who_looks(trainer, count, len(self._recorder.observers))
+            try:
+                self._recorder.look(self._pace.who_looks(trainer, count, len(self._recorder.observers)))
+            except Exception as error:  # of the user's schedule
+                self._recorder.look([])
+                self._note(error, trainer)
             if self._curvature.is_due(count):
                 with self.leaving_the_run_alone(trainer):
                     size = self._count(batch)
                     self._curvature.observe(pl_module, self._parameters, batch, batch_idx, size, self._pace.num_due)
-        self._recorder.before_forward(batch, batch_idx)
+        if self._recorder.is_looking:
+            self._recorder.before_forward(batch, batch_idx)
+
+    # What follows runs at every step, and at most of them nobody looks: then it should cost next to nothing.
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Look at the backward pass of this micro-batch."""
-        self._recorder.before_backward(loss, seed=self.seed + trainer.global_step)
+        if self._recorder.is_looking:
+            self._recorder.before_backward(loss, seed=self.seed + trainer.global_step)
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep what this micro-batch showed."""
@@ -231,6 +237,10 @@ class GradientNoiseScaleCallback(NoiseReport):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Make one observation of the step's micro-batches; gradients are reduced, unscaled and not yet clipped."""
+        self._stepped = True
+        if not self._recorder.is_looking:
+            self._recorder.pass_by(optimizer)
+            return
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         count = self._recorder.before_step(
             optimizer,
@@ -239,20 +249,20 @@ class GradientNoiseScaleCallback(NoiseReport):
             scale=None if scaler is None else scaler._get_scale_async(),
             several_ranks=trainer.world_size > 1,
         )
-        if any(self._recorder.looking):
-            # A step without a backward pass, as when training_step returned None, is made up for by the next one.
-            self._pace.owe(not count and trainer.world_size == 1)
-        self._stepped = True
+        # A step without a backward pass, as when training_step returned None, is made up for by the next one.
+        self._pace.owe(not count and trainer.world_size == 1)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Let the batch go, and report after an optimizer step if Lightning logs at it."""
-        if self._stepped and any(self._recorder.looking) and not self._pace.every_step:
-            self._recorder.remove()  # hooks that only pass by would cost time, too
-        self._stepped = False
-        self._recorder.forget_batch()
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self._recorder.is_looking:
+            if self._stepped and not self._pace.every_step:
+                self._recorder.remove()  # hooks that only pass by would cost time, too
+            self._recorder.forget_batch()
+        if self._stepped:  # else it goes on accumulating
+            self._stepped = False
+            self._handle("step", trainer, pl_module)
 
     def release(self) -> None:
         """Remove the hooks."""

@@ -25,7 +25,7 @@ class PerExampleObserver(GradientObserver):
         parameters: The parameters to measure.
 
     Raises:
-        ValueError: If a BatchNorm layer in training mode couples the examples.
+        ValueError: At a forward pass, if BatchNorm or an embedding's ``scale_grad_by_freq`` couples the examples.
 
     Example:
         >>> import torch
@@ -47,6 +47,7 @@ class PerExampleObserver(GradientObserver):
         self.model = model
         self.parameters = parameters
         self._batch_size = 0
+        self._time_first = [name for name, module in model.named_modules() if has_time_first(module)]
         self._listening = False  # passes that are not the run's own backward pass do not count
         self._uses: dict[int, Uses] = {}
         self._expected: dict[int, int] = {}
@@ -66,6 +67,13 @@ class PerExampleObserver(GradientObserver):
                 raise ValueError(
                     f"per_example: {type(module).__name__} {clean_name(name)!r} is in training mode and couples the "
                     'examples of a batch. Use method="split", or GroupNorm in its place.'
+                )
+            if getattr(module, "scale_grad_by_freq", False):
+                self.remove()
+                raise ValueError(
+                    f"per_example: {type(module).__name__} {clean_name(name)!r} has scale_grad_by_freq=True, which "
+                    "divides an example's gradient by how often its entries occur in the whole batch. Pass "
+                    "scale_grad_by_freq=False, or leave this layer out with layers=."
                 )
             if type(module) in SUPPORTED:
                 self._handles.append(module.register_forward_hook(self._watch))
@@ -119,6 +127,13 @@ class PerExampleObserver(GradientObserver):
         if not args or not isinstance(output, Tensor) or not output.requires_grad:
             return
         if len(args[0]) == self._batch_size:
+            if self._time_first and _has_two_batch_axes(module, args[0]):
+                self._error = self._error or ValueError(
+                    f"per_example: both first axes of {tuple(args[0].shape)} are as long as the batch, and "
+                    f"{clean_name(self._time_first[0])} has batch_first=False, so it cannot be told which axis counts "
+                    'examples. Use sequences of another length, batch_first=True, or method="micro_batches" with '
+                    "accumulate_grad_batches."
+                )
             output.register_hook(self._record(module, args[0].detach()))
 
     def _record(self, module: nn.Module, x: Tensor) -> Callable[[Tensor], None]:
@@ -145,6 +160,16 @@ class PerExampleObserver(GradientObserver):
         names = [clean_name(name) for name, parameter in self.model.named_parameters() if id(parameter) in wanted]
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         return ", ".join(names[:8]) + more
+
+
+def has_time_first(module: nn.Module) -> bool:
+    """Say whether a module, such as ``nn.LSTM``, takes time on the first axis."""
+    return getattr(module, "batch_first", True) is False
+
+
+def _has_two_batch_axes(module: nn.Module, x: Tensor) -> bool:
+    axes = 2 if isinstance(module, nn.Embedding) else 3  # with the features
+    return x.ndim >= axes and x.shape[0] == x.shape[1]
 
 
 def _wide(value: Tensor) -> Tensor:

@@ -117,33 +117,35 @@ class GradientWindow:
             ValueError: If two backward passes of the window came from one batch, or a split did not reach a parameter.
         """
         micro_batches, self.micro_batches = self.micro_batches, []
-        seen = [micro for micro in micro_batches if micro.norms is not None]
+        seen = [micro.norms for micro in micro_batches if micro.norms is not None]
         if not seen:
             return None
+        kind, size = next((micro.kind, micro.size) for micro in micro_batches if micro.norms is not None)
         if len({micro.batch_idx for micro in micro_batches}) < len(micro_batches):
             raise ValueError(
                 "an optimizer step was made of several backward passes on one batch; expected one a micro-batch, since "
                 "parts of one loss are not independent gradients. Add the parts of the loss before manual_backward."
             )
-        count = len(micro_batches)
-        square = torch.stack([self._by_group(micro.norms) for micro in seen if micro.norms is not None]).mean(0)
-        square = square * divisor**2
-        if scale is not None:
-            square = square / scale.to(square.dtype) ** 2
-        if seen[0].kind == "split":
-            # E|sum of signed gradients / B|^2 = m tr Sigma / B^2; m is B, or B - 1 when that is odd.
-            square = square * (seen[0].size ** 2 / (seen[0].size // 2 * 2))
         # Only what the hooks saw: a parameter that was unfrozen in between has a gradient and no hook yet.
-        known = dict.fromkeys(index for micro in seen if micro.norms is not None for index in micro.norms.indices)
-        if seen[0].kind == "split" and self.metric is None:
+        known = dict.fromkeys(index for norms in seen for index in norms.indices)
+        if kind == "split" and self.metric is None:
             self._check_reached(known)
         accumulated = accumulated_norms(self.parameters, known, self.metric)
         if accumulated is None:
             return None
+        squares = self._by_group([*seen, accumulated])
+        count = len(micro_batches)
+        factor = float(divisor) ** 2
+        if kind == "split":
+            # E|sum of signed gradients / B|^2 = m tr Sigma / B^2; m is B, or B - 1 when that is odd.
+            factor *= size**2 / (size // 2 * 2)
+        noise = (squares[0] if len(seen) == 1 else squares[:-1].mean(0)) * factor
+        if scale is not None:
+            noise = noise / scale.to(noise.dtype) ** 2
         # A partial window is still divided by the full number of micro-batches.
-        mean_square = self._by_group(accumulated) * (divisor / count) ** 2
+        mean_square = squares[-1] * (divisor / count) ** 2
         inverse_size = mean_square.new_full((1,), sum(1 / micro.size for micro in micro_batches) / count)
-        return torch.cat([square, mean_square, inverse_size])
+        return torch.cat([noise, mean_square, inverse_size])
 
     def _check_reached(self, known: Iterable[int]) -> None:
         unreached = [index for index in self.members.difference(known) if self.parameters[index].grad is not None]
@@ -154,10 +156,15 @@ class GradientWindow:
                 "use_reentrant=False to checkpoint, or measure by accumulate_grad_batches of 2 or more."
             )
 
-    def _by_group(self, norms: GradientNorms) -> Tensor:
-        if norms.indices not in self._rows:
+    def _by_group(self, seen: Sequence[GradientNorms]) -> Tensor:
+        """Return the sums of squares by group, shape (len(seen), groups)."""
+        indices = seen[0].indices
+        if any(norms.indices != indices for norms in seen):
+            return torch.cat([self._by_group([norms]) for norms in seen])
+        if indices not in self._rows:
             columns = [self.members, *(self.members.intersection(places) for places in self.groups.values())]
-            rows = [[float(index in column) for column in columns] for index in norms.indices]
-            self._rows[norms.indices] = torch.tensor(rows, device=self.device)
+            rows = [[float(index in column) for index in indices] for column in columns]
+            self._rows[indices] = torch.tensor(rows, device=self.device)  # (groups, parameters)
+        squares = torch.stack([norms.norms for norms in seen]).square()
         # Not a matrix product: TF32 would round the squares to three digits.
-        return (norms.norms.square().unsqueeze(1) * self._rows[norms.indices]).sum(0)
+        return (squares.unsqueeze(1) * self._rows[indices]).sum(2)

@@ -15,6 +15,10 @@ from lightning_foresight.functional.gradient_noise.preconditioner import precond
 
 Metric = Callable[[int], "Tensor | None"]
 
+# Calling the norm of a small tensor takes longer than computing it: gradients of fewer elements than ``SMALL`` wait for
+# others, until they are ``TOGETHER`` (half a megabyte), and are measured in one call.
+SMALL, TOGETHER = 2**14, 2**17
+
 # Hooks may run in threads of autograd's own, so this is one state for all of them.
 _private_passes = 0
 
@@ -85,6 +89,9 @@ class GradientNormProbe:
         self.listening = False
         self._indices: list[int] = []
         self._norms: list[Tensor] = []
+        self._held: list[Tensor] = []  # small gradients, those of the last indices
+        self._num_held = 0  # their elements
+        self._zeros: dict[tuple[torch.dtype, torch.device], Tensor] = {}
         self._error: Exception | None = None
         self._handles: dict[int, RemovableHandle] = {}
 
@@ -103,7 +110,11 @@ class GradientNormProbe:
         for handle in self._handles.values():
             handle.remove()
         self._handles.clear()
+        self._forget()
+
+    def _forget(self) -> None:
         self._indices, self._norms = [], []
+        self._held, self._num_held = [], 0
 
     def collect(self) -> GradientNorms | None:
         """Return what was seen since the last call; ``None`` if no gradient came by.
@@ -114,10 +125,11 @@ class GradientNormProbe:
         """
         if self._error is not None:
             error, self._error = self._error, None
-            self._indices, self._norms = [], []
+            self._forget()
             raise error
+        self._measure_held()
         indices, norms = self._indices, self._norms
-        self._indices, self._norms = [], []
+        self._forget()
         return GradientNorms(tuple(indices), torch.stack(norms)) if norms else None
 
     def _hook(self, index: int) -> Callable[[Tensor], Tensor | None]:
@@ -126,21 +138,49 @@ class GradientNormProbe:
                 return None
             # An error raised here would end the user's backward pass: it waits for `collect`.
             try:
-                norm = norm_in_metric(gradient, index, self.metric)
-                if norm is not None:
-                    self._norms.append(norm)
-                    self._indices.append(index)
+                self._measure(index, gradient)
             except (RuntimeError, ValueError) as error:
                 self._error = error
             # autograd.grad would hold every gradient until the pass is over; a zero without storage holds nothing.
-            return gradient.new_zeros(()).expand_as(gradient) if self.discard and not gradient.is_sparse else None
+            return self._zero(gradient) if self.discard and not gradient.is_sparse else None
 
         return see
+
+    def _measure(self, index: int, gradient: Tensor) -> None:
+        if self.metric is None and gradient.numel() < SMALL and _is_plain(gradient):
+            self._indices.append(index)
+            self._held.append(gradient)
+            self._num_held += gradient.numel()
+            if self._num_held > TOGETHER:
+                self._measure_held()
+            return
+        norm = norm_in_metric(gradient, index, self.metric)
+        if norm is not None:
+            self._measure_held()  # the order of norms is that of their indices
+            self._norms.append(norm)
+            self._indices.append(index)
+
+    def _measure_held(self) -> None:
+        if self._held:
+            self._norms += torch._foreach_norm(self._held)
+            self._held, self._num_held = [], 0
+
+    def _zero(self, gradient: Tensor) -> Tensor:
+        kind = gradient.dtype, gradient.device
+        if kind not in self._zeros:
+            self._zeros[kind] = gradient.new_zeros(())
+        return self._zeros[kind].expand_as(gradient)
 
 
 def is_sharded(tensor: Tensor) -> bool:
     """Whether each device holds only its part of a tensor (a ``DTensor``, as under FSDP2)."""
     return hasattr(tensor, "placements")
+
+
+def _is_plain(gradient: Tensor) -> bool:
+    """Whether the norm takes no care of its own: dense, whole, and precise enough."""
+    wide = gradient.dtype in (torch.float32, torch.float64)
+    return wide and gradient.layout is torch.strided and not is_sharded(gradient)
 
 
 def gradient_norm(gradient: Tensor) -> Tensor:
@@ -176,8 +216,7 @@ def accumulated_norms(
     if not present:
         return None
     found, gradients = zip(*present, strict=True)
-    wide = (torch.float32, torch.float64)
-    if metric is None and all(g.layout is torch.strided and g.dtype in wide and not is_sharded(g) for g in gradients):
+    if metric is None and all(map(_is_plain, gradients)):
         return GradientNorms(found, torch.stack(torch._foreach_norm(gradients)))
     norms = [norm_in_metric(gradient, index, metric) for index, gradient in present]
     known = [norm for norm in norms if norm is not None]

@@ -171,7 +171,7 @@ def test_a_callback_is_deaf_to_what_another_one_sends_through_the_graph(method):
 
 
 def test_a_first_batch_without_a_loss_is_made_up_for_at_the_next_step():
-    callback = GradientNoiseScaleCallback()  # one step in 50, beginning with the first
+    callback = GradientNoiseScaleCallback()  # one step in 100, beginning with the first
     fit(fresh(SkipsFirst), callback, max_epochs=1)
     assert callback.history.last()["gns/b_simple"].num_samples == 1
 
@@ -270,11 +270,19 @@ def test_batchnorm_under_a_split_is_warned_of_once():
     assert said_by(GradientNoiseScaleCallback(), fresh(Recording), accumulate_grad_batches=2) == []
 
 
+def test_an_embedding_scaled_by_frequency_is_doubted_under_a_split():
+    model = fresh(Observed)
+    model.words = torch.nn.Embedding(3, 2, scale_grad_by_freq=True).requires_grad_(False)
+    said = said_by(GradientNoiseScaleCallback(method="split"), model)
+    assert len(said) == 1
+    assert "scale_grad_by_freq=True couples the examples of a batch (words)" in said[0]
+
+
 def test_a_run_too_short_for_its_budget_is_told_what_to_set_once():
     callback = GradientNoiseScaleCallback(method="split")
     said = said_by(callback, fresh(Observed), max_epochs=10)  # of 6 steps
     assert len(said) == 1
-    assert "budget=0.02 allows one observation in 50 steps, 2 in the 60 of this run" in said[0]
+    assert "budget=0.02 allows one observation in 100 steps, 1 in the 60 of this run" in said[0]
     assert "fewer than 16 make a wide interval, often without an end" in said[0]
     assert "Set every_n_steps=3, which takes about 33% of the training time" in said[0]
     assert said_by(callback, fresh(Observed), max_epochs=10) == []

@@ -14,10 +14,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from lightning_foresight.callbacks import GradientNoiseScaleCallback
-from lightning_foresight.callbacks._noise_stream import _efficiency
+from lightning_foresight.callbacks._noise_memory import Discounted, Observation
+from lightning_foresight.callbacks._noise_methods import default_period
+from lightning_foresight.callbacks._noise_values import efficiency
 from lightning_foresight.functional import exact_noise_scale
-from lightning_foresight.functional.gradient_noise.moments import MomentSums, moment_sums
-from lightning_foresight.functional.gradient_noise.noise_scale import noise_scale_from_sums
+from lightning_foresight.functional.gradient_noise.plain import ratio_interval
 from lightning_foresight.schedule import LogSchedule
 from tests.contract.cases import assert_same_run
 from tests.contract.noise_cells import GAN, Convolutional, Manual
@@ -118,9 +119,24 @@ def test_reports_come_at_logging_steps_and_at_the_end_of_epochs():
 
 @pytest.mark.filterwarnings("ignore:.*allows one observation")
 def test_split_is_paced_by_its_budget_and_starts_at_once():
-    callback = GradientNoiseScaleCallback(budget=0.1)  # at most a step in ten
+    callback = GradientNoiseScaleCallback(budget=0.2)  # half of it for tiny parameters: a step in ten
     fit(Observed(), callback, max_epochs=4)
     assert callback.history.last()["gns/b_simple"].num_samples == 3  # steps 1, 10 and 20 of 24
+
+
+@pytest.mark.parametrize(
+    ("width", "method", "period"),
+    [
+        (16, "split", 100),
+        (256, "split", 50),
+        (256, "norm_layers", 5),
+        (16, "micro_batches", 4),
+        (256, "micro_batches", 1),
+    ],
+)
+def test_small_parameters_are_looked_at_less_often(width, method, period):
+    parameters = [torch.nn.Parameter(torch.zeros(width, width))]
+    assert default_period(method, parameters, budget=0.02) == period
 
 
 @pytest.mark.parametrize(("width", "expected"), [(8, 3), (8192, 8)])  # 8 steps: 1, 4, 8, or all
@@ -394,11 +410,12 @@ def test_the_suggestion_and_the_efficiency_follow_from_the_last_noise_scale():
     ],
 )
 def test_the_efficiency_is_a_share_within_its_interval(signal, noise, expected):
-    sums = MomentSums(*moment_sums(torch.tensor(noise).double(), torch.tensor(signal).double()))
-    scale = noise_scale_from_sums(sums, level=0.95, dtype=torch.float32, method="test")
-    efficiency = _efficiency(scale, torch.tensor(32.0))
-    assert efficiency.value.item() == pytest.approx(expected)
-    assert 0 <= efficiency.lower <= efficiency.value <= efficiency.upper <= 1
+    memory = Discounted(1, decay=1.0)
+    memory.add([Observation([pair], None) for pair in zip(noise, signal, strict=True)])
+    (means,) = memory.means()
+    share = efficiency(ratio_interval(means, 0.95), means.numerator, means.denominator, batch_size=32.0)
+    assert share.value == pytest.approx(expected)
+    assert 0 <= share.lower <= share.value <= share.upper <= 1
 
 
 def test_one_observation_has_a_value_and_an_unbounded_interval():

@@ -67,3 +67,47 @@ def test_parameters_used_outside_of_supported_layers_are_named():
         ValueError, match=r"no outer products for self_attn.in_proj_weight, .*Measured are calls of Lin"
     ):
         observer.collect()
+
+
+def test_an_embedding_scaled_by_frequency_is_refused():
+    model = nn.Sequential(nn.Embedding(5, 3, scale_grad_by_freq=True), nn.Flatten(), nn.Linear(6, 5))
+    observer = PerExampleObserver(model, list(model.parameters()))
+    with pytest.raises(ValueError, match=r"per_example: Embedding '0' has scale_grad_by_freq=True.*layers="):
+        observer.before_forward(4)
+    only_linear = PerExampleObserver(model, list(model[2].parameters()))
+    only_linear.before_forward(4)  # what is not measured does not matter
+    only_linear.remove()
+
+
+class Recurrent(nn.Module):
+    """Linear layers around an LSTM with time on the first axis; only the linear ones are measured."""
+
+    def __init__(self):
+        super().__init__()
+        self.before, self.after = nn.Linear(2, 3), nn.Linear(3, 4)
+        self.lstm = nn.LSTM(3, 3).requires_grad_(False)
+
+    def forward(self, x):
+        return self.after(self.lstm(self.before(x))[0]).movedim(2, 1)
+
+
+@pytest.mark.parametrize("batch", [4, 5])
+def test_sequences_as_long_as_the_batch_are_refused_where_a_layer_has_time_first(batch):
+    model, inputs = Recurrent(), torch.randn(5, batch, 2)  # five steps in time
+    targets = torch.zeros(5, batch, dtype=torch.long)
+    observer = PerExampleObserver(model, [*model.before.parameters(), *model.after.parameters()])
+    observer.before_forward(batch)
+    loss = F.cross_entropy(model(inputs), targets)
+    observer.before_backward(loss, batch, seed=0)
+    loss.backward()
+    refused = r"both first axes of \(5, 5, 2\).*lstm has batch_first=False" if batch == 5 else "no outer products for"
+    with pytest.raises(ValueError, match=refused):
+        observer.collect()
+
+
+def test_sequences_as_long_as_the_batch_are_measured_where_the_batch_is_first():
+    torch.manual_seed(0)
+    model, inputs = Tied(), torch.randint(0, 7, (5, 5))
+    norms = observe(model, inputs, inputs.roll(1, 1)).collect()
+    expected = (per_example_gradients(model, F.cross_entropy, inputs, inputs.roll(1, 1)) ** 2).sum(1).mean()
+    assert abs(norms.norms.double().square().sum() / expected - 1) < 1e-5

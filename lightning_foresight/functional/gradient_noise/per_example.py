@@ -61,8 +61,8 @@ def per_example_sq_norms(
         Squared norms, shape (examples,).
 
     Raises:
-        ValueError: If the lengths differ, no parameter requires a gradient, or a module in training mode couples
-            examples (BatchNorm) or draws random numbers (dropout).
+        ValueError: If the lengths differ, no parameter requires a gradient, a module in training mode couples
+            examples (BatchNorm) or draws random numbers (dropout), or an embedding has ``scale_grad_by_freq``.
 
     References:
         Goodfellow (2015), Efficient per-example gradient computations, arXiv 1510.01799; Li et al. (2022), Large
@@ -201,6 +201,13 @@ def _check(
         check_int(owner, "chunk_size", chunk_size, 1)
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError(f"{owner}(model): no parameter requires a gradient; nothing to measure.")
+    for name, module in model.named_modules():
+        if getattr(module, "scale_grad_by_freq", False):
+            raise ValueError(
+                f"{owner}(model): {type(module).__name__} {name!r} has scale_grad_by_freq=True, which divides an "
+                "example's gradient by how often its entries occur in the whole batch, so one example's gradient is "
+                "not defined. Pass scale_grad_by_freq=False."
+            )
     for kinds, reason in ((COUPLING, "couples the examples of a batch"), (RANDOM, "draws random numbers")):
         for name, module in model.named_modules():
             if isinstance(module, kinds) and module.training and getattr(module, "p", 1) > 0:

@@ -104,3 +104,13 @@ def test_modules_that_make_an_example_depend_on_more_than_itself_are_refused(lay
 def test_too_little_to_measure_is_refused(model, count, text):
     with pytest.raises(ValueError, match=text):
         exact_noise_scale(model, F.cross_entropy, torch.ones(count, 2), torch.zeros(count, dtype=torch.long))
+
+
+@pytest.mark.parametrize("method", ["ghost", "func"])
+def test_an_embedding_scaled_by_frequency_is_refused(method):
+    model = nn.Sequential(nn.Embedding(5, 3, scale_grad_by_freq=True), nn.Flatten(), nn.Linear(6, 5))
+    tokens = torch.tensor([[0, 0], [0, 1]])
+    with pytest.raises(ValueError, match=r"Embedding '0' has scale_grad_by_freq=True.*Pass scale_grad_by_freq=False"):
+        per_example_sq_norms(model, F.cross_entropy, tokens, tokens[:, 0], method=method)
+    with pytest.raises(ValueError, match=r"exact_noise_scale\(model\): Embedding '0'"):
+        exact_noise_scale(model, F.cross_entropy, tokens.repeat(2, 1), tokens.repeat(2, 1)[:, 0])
