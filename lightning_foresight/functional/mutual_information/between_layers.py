@@ -13,7 +13,9 @@ from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_rows, root_mean_square
 from lightning_foresight.functional.mutual_information._distances import row_blocks
 from lightning_foresight.functional.mutual_information._fitted_noise import fitted_variance
+from lightning_foresight.functional.mutual_information._label_entropy import standard_error
 from lightning_foresight.functional.mutual_information.kde import kde_information
+from lightning_foresight.functional.mutual_information.noisy import LARGEST_BIAS
 from lightning_foresight.functional.mutual_information.registry import find_estimator, mutual_information
 
 _OWNER = "layer_pair_information"
@@ -58,7 +60,9 @@ def layer_pair_information(
         **options: The estimator's own.
 
     Returns:
-        The estimate, a scalar. With ``"noisy"`` ``std_error`` is that of the draws and the samples' terms. With
+        The estimate, a scalar. With ``"noisy"`` ``std_error`` is that of the draws and the samples' terms, and ``kind``
+        is ``"not_valid"`` where half of what the samples' own terms make out is more than 1.3 of it: the value is then
+        one of these samples, at most :math:`\log n`, and not of all inputs. With
         ``"kde"`` it is NaN: a difference of bounds is no bound, and ``lower`` and ``upper`` hold what is certain.
 
     Raises:
@@ -100,21 +104,27 @@ def _noisy_pair(
     layers = [_in_units_of_the_noise(rows, noise_std, relative_noise) for rows in layers]
     n, nats = layers[0].shape[0], math.log(base)
     generator = torch.Generator(device=first.device).manual_seed(seed)
-    terms = []
+    terms, left_out = [], []
     for _ in range(num_draws):
         noise = [torch.randn(rows.shape, generator=generator, dtype=rows.dtype, device=rows.device) for rows in layers]
         for block in row_blocks(n, first.device):
             # One draw for all three densities: what depends on the noise alone cancels.
             one, two = (_log_densities(rows, draw, block) for rows, draw in zip(layers, noise, strict=True))
-            alone = one.logsumexp(1).double() + two.logsumexp(1).double()
-            terms.append(one.add_(two).logsumexp(1).double() - alone + math.log(n))
+            alone = one.logsumexp(1).double(), two.logsumexp(1).double()
+            both = one.add_(two).logsumexp(1).double()
+            terms.append(both - sum(alone) + math.log(n))
+            # The own term of each mixture is 1. What leaving it out adds is lost in rounding below that of float32.
+            own_1, own_2, own = (-torch.log1p(-(-each).exp().clamp(max=1 - 1e-7)) for each in (*alone, both))
+            left_out.append(own_1 + own_2 - own)
     per_sample = torch.cat(terms).view(num_draws, n).mean(0) / nats
-    value = per_sample.mean()
+    value, std_error = per_sample.mean(), standard_error(per_sample)
+    biased = (torch.cat(left_out).mean() / nats).abs() / 2 > LARGEST_BIAS * std_error
     return make_estimate(
         value,
-        std_error=per_sample.std(correction=0) / math.sqrt(n),
+        std_error=std_error,
         num_samples=n,
         saturation=(value * nats / math.log(n)).clamp(0, 1),
+        kind="not_valid" if bool(biased) else "estimate",
         method=f"noisy (both layers, {num_draws} draws)",
     )
 

@@ -22,7 +22,7 @@ _OWNER = "noisy"
 # Overlaps that float32 loses beside the largest one, as exponents.
 _LOST = -80.0
 # In standard errors: what the own terms of the mixture may add before the value is called a bound.
-_LARGEST_BIAS = 1.3
+LARGEST_BIAS = 1.3
 
 
 def check_noisy(
@@ -144,7 +144,7 @@ def noisy_information(
 
     def estimate(terms: Tensor, bracket: Tensor, lower: Tensor, upper: Tensor, bound: str) -> Estimate:
         value, std_error = terms.mean(), standard_error(terms)
-        biased = bracket.mean() / 2 > _LARGEST_BIAS * std_error
+        biased = bracket.mean() / 2 > LARGEST_BIAS * std_error
         return make_estimate(
             value / nats,
             std_error=std_error / nats,

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from lightning_foresight.functional import input_information, layer_pair_information, mutual_information
+from lightning_foresight.functional import Estimate, input_information, layer_pair_information, mutual_information
 
 
 def _layers(n=200, seed=0):
@@ -112,3 +112,15 @@ def test_mistakes_are_named():
         layer_pair_information(first, second, estimator="probe")
     with pytest.raises(ValueError, match=r"layer_pair_information\(bins\): estimator 'noisy' has no such option"):
         layer_pair_information(first, second, estimator="noisy", bins=3)
+
+
+def test_value_is_not_valid_for_all_inputs_where_those_given_hardly_overlap() -> None:
+    # Normal layers that determine each other: -1/2 log(1 - rho^2) a column with rho = 1 / (1 + noise^2).
+    def estimate(width: int, noise: float) -> Estimate:
+        rows = torch.randn(300, width, generator=torch.Generator().manual_seed(0))
+        return layer_pair_information(rows, -rows, estimator="noisy", noise_std=noise)
+
+    assert estimate(1, 0.3).kind == "estimate"
+    apart = estimate(5, 0.1)  # 14.2 bits, of which 300 samples can show log2 300 = 8.2
+    assert apart.kind == "not_valid"
+    assert apart.value.item() < 8.23
