@@ -78,6 +78,11 @@ def data(owner: str, argument: str, value: Any) -> Tensor:
     return value.to(torch.int64) if value.dtype in (torch.uint16, torch.uint32, torch.uint64) else value
 
 
+def tensors_as_data(owner: str, argument: str, value: Any) -> Any:
+    """Look at tensors and arrays only, where the function judges of all else."""
+    return data(owner, argument, value) if isinstance(value, (Tensor, np.ndarray)) else value
+
+
 def numbers(owner: str, argument: str, value: Any) -> Any:
     """Take a number or a list of them besides."""
     is_list = isinstance(value, (list, tuple)) and all(map(is_number, value))

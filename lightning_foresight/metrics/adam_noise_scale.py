@@ -90,6 +90,12 @@ class AdamNoiseScale(NoiseMoments):
             preconditioner: :func:`~lightning_foresight.functional.adam_preconditioner` of the same parameters, asked
                 before the step. Norms of single examples' gradients are micro-batches of 1.
         """
+        parts = gradients if isinstance(gradients, Sequence) else ()
+        if not all(isinstance(part, Sequence) for part in (gradients, preconditioner, *parts)):
+            raise TypeError(
+                "AdamNoiseScale.update(gradients, preconditioner): expected for each micro-batch a list of tensors, "
+                "one for every parameter, and such a list of preconditioners, as adam_preconditioner returns it."
+            )
         if len(gradients) < 2:
             fail(
                 "AdamNoiseScale.update",

@@ -155,4 +155,9 @@ class EffectiveInformation(ShowsArguments, Metric):
                 f"EffectiveInformation.update({name}): got {describe(values)}; expected floating-point numbers of "
                 f"shape (samples, ...) with {width} numbers per sample."
             )
+        if bool(flat.isnan().any()):  # it has no bin
+            raise ValueError(
+                f"EffectiveInformation.update({name}): {int(flat.isnan().any(1).sum())} of {len(flat)} samples hold "
+                "NaN; expected numbers. Look for a diverged layer, or leave those samples out."
+            )
         return flat

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_foresight.functional._checks import check_int, fail, is_number
+from lightning_foresight.functional._checks import check_int, fail, is_number, takes, tensors_as_data
 from lightning_foresight.functional.gradient_noise.moments import noise_moments
 from lightning_foresight.metrics._noise_moments import NoiseMoments
 
@@ -54,6 +54,12 @@ class GradientNoiseScale(NoiseMoments):
         super().__init__(decay=decay, level=level, shape=() if num_groups is None else (num_groups,), **kwargs)
         self.num_groups = num_groups
 
+    @takes(
+        sq_norm_small=tensors_as_data,
+        sq_norm_big=tensors_as_data,
+        batch_small=tensors_as_data,
+        batch_big=tensors_as_data,
+    )
     def update(
         self,
         sq_norm_small: Tensor | float,

@@ -11,7 +11,9 @@ from lightning_foresight import functional as F
 from lightning_foresight.metrics import (
     CKA,
     HSIC,
+    AdamNoiseScale,
     EffectiveInformation,
+    GradientNoiseScale,
     MutualInformation,
     OInformation,
     RepresentationalComplexity,
@@ -174,3 +176,22 @@ def test_levels_of_values_without_a_range_are_refused(values):
     with pytest.raises(ValueError, match=r"quantize\(x\): .*limits=\(low, high\)"):
         F.quantize(values)
     assert F.quantize(values, limits=(0, 1)).shape == values.shape
+
+
+def test_metrics_of_the_noise_scale_take_arrays_and_refuse_what_is_no_gradient():
+    small, big = torch.tensor([2.0, 3.0]), torch.tensor([1.0, 1.5])
+    one, other = GradientNoiseScale(), GradientNoiseScale()
+    one.update(small, big, 8, 32)
+    other.update(small.numpy(), big.numpy(), 8, 32)
+    assert one.compute().b_simple.value == other.compute().b_simple.value
+    for gradients, preconditioner in ((None, [X]), ([[X], [X]], None), ([1.0, 2.0], [X])):
+        with pytest.raises(TypeError, match=r"AdamNoiseScale\.update\(gradients, preconditioner\): expected for each"):
+            AdamNoiseScale().update(gradients, 8, preconditioner)
+
+
+def test_noise_that_is_nan_has_no_bin():
+    one = EffectiveInformation(3, 2, in_range=(-5, 5), out_range=(-5, 5))
+    broken = X.clone()
+    broken[:4, 1] = torch.nan
+    with pytest.raises(ValueError, match=r"update\(inputs\): 4 of 40 samples hold NaN"):
+        one.update(broken, Y)
