@@ -104,10 +104,13 @@ class NoisePace:
         when = f", one step in {period}" if self._paced else ""
         if chosen == "norm_layers":
             when += f", calibrated by {whole!r} once in {calibrated} observations"
-        rank_zero_info(f"{self.owner}: measuring by method={chosen!r}{when}.")
+        pace = None
         if self._paced and chosen != "micro_batches":
-            steps = trainer.estimated_stepping_batches
-            self._warn("pace", doubt_of_pace(steps, period, self.budget, share_of_step(chosen)))
+            pace = doubt_of_pace(trainer.estimated_stepping_batches, period, self.budget, share_of_step(chosen))
+        if pace is None:
+            rank_zero_info(f"{self.owner}: measuring by method={chosen!r}{when}.")
+        else:  # one line of both, which would say the same
+            self._warn("pace", f"measuring by method={chosen!r}. {pace}")
         for doubt in doubts_of_examples(model, split="split" in wanted, batch_size_known=self.batch_size_known):
             self._warn(doubt, doubt)
 

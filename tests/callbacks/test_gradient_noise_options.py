@@ -282,6 +282,7 @@ def test_a_run_too_short_for_its_budget_is_told_what_to_set_once():
     callback = GradientNoiseScaleCallback(method="split")
     said = said_by(callback, fresh(Observed), max_epochs=10)  # of 6 steps
     assert len(said) == 1
+    assert "GradientNoiseScaleCallback: measuring by method='split'. " in said[0]
     assert "budget=0.02 allows one observation in 100 steps, 1 in the 60 of this run" in said[0]
     assert "fewer than 16 make a wide interval, often without an end" in said[0]
     assert "Set every_n_steps=3, which takes about 33% of the training time" in said[0]
