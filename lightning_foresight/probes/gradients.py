@@ -89,7 +89,7 @@ class GradientNormProbe:
         self.listening = False
         self._indices: list[int] = []
         self._norms: list[Tensor] = []
-        self._held: list[Tensor] = []  # small gradients, those of the last indices
+        self._held: list[tuple[int, Tensor]] = []  # small gradients
         self._num_held = 0  # their elements
         self._zeros: dict[tuple[torch.dtype, torch.device], Tensor] = {}
         self._error: Exception | None = None
@@ -148,21 +148,21 @@ class GradientNormProbe:
 
     def _measure(self, index: int, gradient: Tensor) -> None:
         if self.metric is None and gradient.numel() < SMALL and _is_plain(gradient):
-            self._indices.append(index)
-            self._held.append(gradient)
+            self._held.append((index, gradient))
             self._num_held += gradient.numel()
             if self._num_held > TOGETHER:
                 self._measure_held()
             return
         norm = norm_in_metric(gradient, index, self.metric)
         if norm is not None:
-            self._measure_held()  # the order of norms is that of their indices
             self._norms.append(norm)
             self._indices.append(index)
 
     def _measure_held(self) -> None:
         if self._held:
-            self._norms += torch._foreach_norm(self._held)
+            indices, gradients = zip(*self._held, strict=True)
+            self._indices += indices
+            self._norms += torch._foreach_norm(gradients)
             self._held, self._num_held = [], 0
 
     def _zero(self, gradient: Tensor) -> Tensor:
