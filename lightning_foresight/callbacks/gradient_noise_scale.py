@@ -68,8 +68,8 @@ class GradientNoiseScaleCallback(NoiseReport):
         window: Average so many of the latest observations alike instead.
         confidence: Coverage of the intervals of ``b_simple``.
         budget: Share of the training time that each of ``"split"``, ``"per_example"``, ``"norm_layers"``, calibration
-            and ``hessian`` may take; sets their period if ``every_n_steps`` is ``None``. Where parameters are tiny, half
-            of it is left to the hooks of the steps between.
+            and ``hessian`` may take; sets their period if ``every_n_steps`` is ``None``. Where parameters are tiny,
+            half of it is left to the hooks of the steps between.
         preconditioner: ``"adam"`` measures in the metric of the optimizer, :math:`g^\top P g` with :math:`P = 1 /
             (\sqrt{\hat v} + \epsilon)` as it stands before the step; from the second step on.
         hessian: Measure ``b_noise``, too, by running ``training_step`` again on parts of the batch, in evaluation mode:
