@@ -122,9 +122,7 @@ def some_answers(problem: Problem, max_pairs: int | None, generator: torch.Gener
     """Return the same question about a random choice of the outputs, at least 2, and their share of all."""
     if max_pairs is None:
         return problem, 1.0
-    inputs = num_inputs(problem)
-    with own_random_state(generator):
-        outputs = respond("max_pairs", problem, uniform(problem, generator, 2, inputs)).shape[1]
+    inputs, outputs = num_inputs(problem), num_outputs("max_pairs", problem, generator)
     kept = max(2, max_pairs // max(1, inputs))
     if kept >= outputs:
         return problem, 1.0
@@ -166,6 +164,14 @@ def input_entropy(problem: Problem) -> float:
 def num_inputs(problem: Problem) -> int:
     """Return how many numbers one input has."""
     return problem.affine.weight.shape[1] if problem.affine is not None else math.prod(problem.in_shape)
+
+
+def num_outputs(owner: str, problem: Problem, generator: torch.Generator) -> int:
+    """Return how many numbers one output has; a layer that is not affine is asked."""
+    if problem.affine is not None:
+        return problem.affine.weight.shape[0]
+    with own_random_state(generator):
+        return respond(owner, problem, uniform(problem, generator, 2, num_inputs(problem))).shape[1]
 
 
 def _name(problem: Problem) -> str:

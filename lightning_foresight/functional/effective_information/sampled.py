@@ -16,6 +16,7 @@ from lightning_foresight.functional.effective_information.noise import (
     make_generator,
     noise_in_bins,
     num_inputs,
+    num_outputs,
     output_codes,
     own_random_state,
     respond,
@@ -119,20 +120,16 @@ def _bits_by_level(
 
 def _draw_codes(owner: str, problem: Problem, samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return the bins of noise ``(inputs, samples)`` and of what comes of it ``(outputs, samples)``."""
-    inputs, device = num_inputs(problem), problem.device
+    inputs, outputs, device = num_inputs(problem), num_outputs(owner, problem, generator), problem.device
     low, high = problem.in_range
     in_codes = torch.empty(inputs, samples, dtype=code_type(problem.in_bins), device=device)
-    out_codes: Tensor | None = None
+    out_codes = torch.empty(outputs, samples, dtype=code_type(problem.out_bins), device=device)
     with own_random_state(generator):
-        for part in chunks(samples, 64 * inputs, CPU_CHUNK if device.type == "cpu" else None):
+        for part in chunks(samples, 64 * max(inputs, outputs), CPU_CHUNK if device.type == "cpu" else None):
             noise = noise_in_bins(problem, generator, inputs, part.stop - part.start)
             in_codes[:, part] = noise  # whole numbers: the bins
             noise.mul_((high - low) / problem.in_bins).add_(low)
-            codes = output_codes(problem, respond(owner, problem, noise.T)).T
-            if out_codes is None:
-                out_codes = torch.empty(len(codes), samples, dtype=codes.dtype, device=device)
-            out_codes[:, part] = codes
-    assert out_codes is not None
+            out_codes[:, part] = output_codes(problem, respond(owner, problem, noise.T)).T
     return in_codes, out_codes
 
 
