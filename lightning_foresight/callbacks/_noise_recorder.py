@@ -38,11 +38,12 @@ class NoiseRecorder:
         self.observers: Sequence[GradientObserver] = ()
         self.looking: list[bool] = []
         self.is_looking = False  # any of the observers; asked in every hook of the run, so kept
-        self.last_count = 1  # micro-batches of the last optimizer step
-        self._unseen = 0  # backward passes that nobody looked at, since the last step
+        self.last_count = 1  # micro-batches of the last optimizer step that was looked at, or else passed by
+        self._num_passes = 0  # backward passes since the last step
+        self._knows_count = False
         self._guard = guard
         self._batch_size = batch_size
-        self._batch: tuple[Any, int] = (None, -1)  # with its index
+        self._batch: tuple[Any, int] = (None, 0)  # with its number among those looked at
 
     def use(self, observers: Sequence[GradientObserver]) -> None:
         """Take other observers from now on."""
@@ -54,9 +55,9 @@ class NoiseRecorder:
         """Say of each observer whether it looks at the coming step."""
         self.looking, self.is_looking = looking, any(looking)
 
-    def before_forward(self, batch: Any, batch_idx: int) -> None:
+    def before_forward(self, batch: Any) -> None:
         """Remember the batch, for its size, and tell the observers that look at this step."""
-        self._batch = (batch, batch_idx)
+        self._batch = (batch, self._batch[1] + 1)  # its index would come again in a step that spans epochs
         for observer in compress(self.observers, self.looking):
             with self._guard():
                 observer.before_forward(self._batch_size(batch))
@@ -73,13 +74,15 @@ class NoiseRecorder:
 
     def after_backward(self) -> None:
         """Put what this micro-batch showed into the windows of the optimizers whose parameters it reached."""
+        self._num_passes += 1
         if not self.is_looking:  # most steps, which should cost nothing
-            self._unseen += 1
+            for stream in self.streams:
+                stream.num_unseen += 1
             return
-        batch, batch_idx = self._batch
+        batch, number = self._batch
         for position, observer in enumerate(self.observers):
             with self._guard():
-                micro = MicroBatch(observer.collect(), self._batch_size(batch), batch_idx, observer.kind)
+                micro = MicroBatch(observer.collect(), self._batch_size(batch), number, observer.kind)
                 for stream in self.streams:
                     stream.windows[position].add(micro)
 
@@ -94,10 +97,12 @@ class NoiseRecorder:
         for stream in self.streams:
             if stream.optimizer is optimizer:  # else it is the user's own, unknown to the Trainer
                 stream.restart()
-                self.last_count, self._unseen = self._unseen, 0
+                if not self._knows_count:
+                    self.last_count = self._num_passes
+                self._num_passes = 0
 
     def before_step(self, optimizer: Optimizer, *, divisor: float, scale: Tensor | None, several_ranks: bool) -> int:
-        """Make one observation of an optimizer's micro-batches; return how many there were.
+        """Make one observation of an optimizer's micro-batches; return how many there were, 0 if not all were seen.
 
         Args:
             optimizer: The optimizer that is about to step.
@@ -108,8 +113,12 @@ class NoiseRecorder:
         stream = next((stream for stream in self.streams if stream.optimizer is optimizer), None)
         if stream is None:  # the user's own optimizer, unknown to the Trainer
             return 0
-        self._unseen = 0
-        count = self.last_count = len(stream.window.micro_batches)
+        self._num_passes = 0
+        if stream.num_unseen:  # its gradient holds micro-batches that nobody looked at
+            stream.skip()
+            return 0
+        count = len(stream.window.micro_batches)
+        self.last_count, self._knows_count = max(count, 1), True
         kind = stream.window.micro_batches[0].kind if count else ""
         observations: list[Tensor | None] = []
         for window in stream.windows:
@@ -121,7 +130,7 @@ class NoiseRecorder:
 
     def forget_batch(self) -> None:
         """Let the batch go."""
-        self._batch = (None, -1)
+        self._batch = (None, self._batch[1])
 
     def let_go(self) -> None:
         """Remove all hooks and hold on to nothing of the run but the streams."""

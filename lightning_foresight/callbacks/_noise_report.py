@@ -35,6 +35,7 @@ class NoiseReport(ForesightCallback):
     _curvature: CurvatureRecord
     _count: Callable[[Any], int]  # examples of a batch
     _pace: NoisePace
+    _num_stepped: int  # batches of this run at which an optimizer stepped
     _restored: dict[str, Any]  # from a checkpoint, until the run begins
 
     @property
@@ -140,10 +141,12 @@ class NoiseReport(ForesightCallback):
 
     def _state(self) -> dict[str, Any]:
         streams = [stream.state() for stream in self._recorder.streams]
-        return {"streams": streams, "curvature": self._curvature.state(), "num_due": self._pace.num_due}
+        counts = {"num_due": self._pace.num_due, "num_stepped": self._num_stepped}
+        return {"streams": streams, "curvature": self._curvature.state(), **counts}
 
     def _go_on(self, state: dict[str, Any]) -> None:
         self._pace.restart(state["num_due"])
+        self._num_stepped = state.get("num_stepped", 0)
         self._curvature.load_state(state["curvature"])
         for stream, saved in zip(self._recorder.streams, state["streams"], strict=False):
             stream.load_state(saved)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from lightning_foresight.callbacks._noise_memory import Memory, Observation
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 PARTS = ("b_simple", "trace_sigma", "grad_sq_norm")
 BANDS = (*PARTS, "efficiency")
+FEW_SKIPPED = 8
 PARTS_LEVEL = 0.95  # coverage of the intervals of what is no noise scale
 
 
@@ -54,6 +56,8 @@ class NoiseStream:
         self.refresh()
         # Observations of all windows in a row, micro-batches, kind of the first.
         self._waiting: list[tuple[Tensor, int, str]] = []
+        self.num_unseen = 0  # backward passes since the last step or zero_grad that nobody looked at
+        self._num_skipped = 0
 
     @property
     def window(self) -> GradientWindow:
@@ -70,11 +74,24 @@ class NoiseStream:
 
     def restart(self) -> None:
         """Begin all windows anew."""
+        self.num_unseen = 0
         for window in self.windows:
             window.micro_batches.clear()
 
+    def skip(self) -> None:
+        """Make nothing of a step that was seen in part; say so once if that is all there is."""
+        self.restart()
+        self._num_skipped += 1
+        if self._num_skipped == FEW_SKIPPED and self.suffix:
+            rank_zero_warn(
+                f"gradient noise of {self.suffix[1:]}: {FEW_SKIPPED} of its steps were seen in part only and are left "
+                "out, since it steps at other batches than the other optimizers. Pass every_n_steps=1."
+            )
+
     def restart_if_zeroed(self) -> None:
         """Begin all windows anew if the gradients are gone without a step."""
+        if self.num_unseen and self.window.was_zeroed():
+            self.restart()
         for window in self.windows:
             window.restart_if_zeroed()
 

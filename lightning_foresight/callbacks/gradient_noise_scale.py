@@ -165,7 +165,7 @@ class GradientNoiseScaleCallback(NoiseReport):
         self._recorder = NoiseRecorder([], nullcontext, self._count)
         self._curvature = CurvatureRecord(self.name, self.averaging, hessian, budget)
         self._restored: dict[str, Any] = {}
-        self._planned, self._stepped = 0, False
+        self._planned, self._stepped, self._num_stepped = 0, False, 0
 
     # ---- before training ----
 
@@ -187,7 +187,7 @@ class GradientNoiseScaleCallback(NoiseReport):
         check_streams(self.name, self.layers, streams)
         self._recorder = NoiseRecorder(streams, partial(self.leaving_the_run_alone, trainer), self._count)
         self._curvature = CurvatureRecord(self.name, self.averaging, self.hessian, self.budget)
-        self._planned, self._stepped = 0, False
+        self._planned, self._stepped, self._num_stepped = 0, False, 0
         self._pace.restart()
         previous, self._restored = self._restored, {}
         if trainer.global_step and previous:
@@ -201,12 +201,15 @@ class GradientNoiseScaleCallback(NoiseReport):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Decide who looks at the step that begins; at the first of an epoch, take up what other callbacks changed."""
-        if batch_idx == 0:
+        automatic = pl_module.automatic_optimization
+        # In manual optimization a batch need not step, and only the first step tells how many of them make one.
+        if batch_idx == 0 or (not automatic and self._num_stepped == 1 == self._planned):
             with self.leaving_the_run_alone(trainer):
                 for stream in self._recorder.streams:
                     stream.refresh()
                 self._choose(trainer)
-        count = completed_steps(trainer, "start") + 1  # of the step that is being prepared
+        # Of the step that is being prepared.
+        count = 1 + (completed_steps(trainer, "start") if automatic else self._num_stepped)
         if count != self._planned:  # else it goes on accumulating
             self._planned = count
             try:
@@ -219,7 +222,7 @@ class GradientNoiseScaleCallback(NoiseReport):
                     size = self._count(batch)
                     self._curvature.observe(pl_module, self._parameters, batch, batch_idx, size, self._pace.num_due)
         if self._recorder.is_looking:
-            self._recorder.before_forward(batch, batch_idx)
+            self._recorder.before_forward(batch)
 
     # What follows runs at every step, and at most of them nobody looks: then it should cost next to nothing.
 
@@ -263,6 +266,7 @@ class GradientNoiseScaleCallback(NoiseReport):
             self._recorder.forget_batch()
         if self._stepped:  # else it goes on accumulating
             self._stepped = False
+            self._num_stepped += 1
             self._handle("step", trainer, pl_module)
 
     def release(self) -> None:

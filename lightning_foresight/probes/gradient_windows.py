@@ -87,16 +87,17 @@ class GradientWindow:
 
     def restart_if_zeroed(self) -> None:
         """Begin anew if the gradients are gone without a step, so that the next backward pass is the first one."""
-        if self.micro_batches and self._was_zeroed():
+        if self.micro_batches and self.was_zeroed():
             self.micro_batches.clear()
 
     def add(self, micro: MicroBatch) -> None:
         """Take up what a backward pass that has just ended showed, if it reached this window's parameters."""
         seen = micro.norms
-        if not (self._was_zeroed() if seen is None else self.members.isdisjoint(seen.indices)):
+        if not (self.was_zeroed() if seen is None else self.members.isdisjoint(seen.indices)):
             self.micro_batches.append(micro)
 
-    def _was_zeroed(self) -> bool:
+    def was_zeroed(self) -> bool:
+        """Say whether the gradients are gone."""
         # A sharded gradient may still be on its way while micro-batches are accumulated: its absence says nothing.
         first = islice((self.parameters[member] for member in self.members), 1)
         return all(parameter.grad is None and not is_sharded(parameter) for parameter in first)

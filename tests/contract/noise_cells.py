@@ -143,6 +143,42 @@ class Manual(Observed):
             optimizer.zero_grad()
 
 
+class ManualAcrossEpochs(Manual):
+    """Lightning's recipe: every fourth batch steps, and losses are divided; steps do not end with the epochs."""
+
+    num_batches = 0
+
+    def training_step(self, batch, batch_idx):
+        losses = self.losses(batch) / 4
+        self.observe(losses, losses.mean())
+        self.manual_backward(losses.mean())
+        self.num_batches += 1
+        if self.num_batches % 4 == 0:
+            self.optimizers().step()
+            self.optimizers().zero_grad()
+
+
+class OneIsSlower(pl.LightningModule):
+    """Two optimizers on two networks; the second steps at every third batch, the first at all."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.nets = nn.ModuleList([nn.Linear(6, 3), nn.Linear(6, 3)])
+        self.num_batches = 0
+
+    def training_step(self, batch, batch_idx):
+        self.num_batches += 1
+        for net, optimizer, period in zip(self.nets, self.optimizers(), (1, 3), strict=True):
+            self.manual_backward(F.cross_entropy(net(batch[0]), batch[1]))
+            if self.num_batches % period == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD(net.parameters(), lr=0.1) for net in self.nets]
+
+
 class DictBatch(Observed):
     def losses(self, batch):
         return F.cross_entropy(self.net(batch["x"]), batch["y"], reduction="none")
@@ -307,6 +343,14 @@ CELLS = {
     "mappings as batches": (DictBatch, mlp, {}, {}, EXACT, (YES, YES, YES)),
     "time first": (TimeFirst, mlp, {}, {"batch_size": lambda batch: batch[0].shape[1]}, EXACT, (YES, YES, YES)),
     "manual optimization": (Manual, mlp, {"accumulate_grad_batches": 1}, {}, EXACT, (YES, YES, YES)),
+    "manual optimization, steps across epochs": (
+        ManualAcrossEpochs,
+        mlp,
+        {"accumulate_grad_batches": 1, "max_epochs": 4},
+        {},
+        EXACT,
+        (YES, YES, YES),
+    ),
     "several optimizers": (GAN, mlp, {"accumulate_grad_batches": 1}, {}, EXACT, (None, YES, YES)),
     "LBFGS": (Lbfgs, mlp, {}, {}, EXACT, (LBFGS, LBFGS, LBFGS)),
     "float64": (Observed, mlp, {"precision": "64-true"}, {}, EXACT, (YES, YES, YES)),

@@ -12,7 +12,7 @@ import torch
 import torch._functorch.config
 
 from lightning_foresight.callbacks import GradientNoiseScaleCallback
-from tests.contract.noise_cells import CELLS, METHODS, YES, signs
+from tests.contract.noise_cells import CELLS, EXACT, METHODS, YES, ManualAcrossEpochs, OneIsSlower, signs
 from tests.contract.noise_two_processes import RUNS
 from tests.reference.noise_runs import fit
 from tests.two_ranks import run_two_ranks
@@ -34,20 +34,21 @@ def ranks(tmp_path_factory):
     return [json.loads(file.read_text()) for file in files]
 
 
-def run_cell(name, method):
+def run_cell(name, method, every_n_steps=1, **others):
     """Train once; return the callback, the noise and signal of each optimizer by definition, and the warnings."""
     model_class, net, settings, arguments, _, _ = CELLS[name]
     settings = {"accumulate_grad_batches": METHODS[method]} | settings
-    others = [other() for other in settings.pop("callbacks", [])]
+    settings |= others
+    companions = [companion() for companion in settings.pop("callbacks", [])]
     donated = settings.pop("donated", True)
     if "plugins" in settings:
         settings["plugins"] = settings["plugins"](METHODS[method])
     torch.manual_seed(7)
     model = model_class(net(), signs=signs if method == "split" else None, examples=method == "per_example")
-    callback = GradientNoiseScaleCallback(method=method, decay=1.0, every_n_steps=1, **arguments)
+    callback = GradientNoiseScaleCallback(method=method, decay=1.0, every_n_steps=every_n_steps, **arguments)
     with torch._functorch.config.patch(donated_buffer=donated), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fit(model, [callback, *others], **settings)
+        fit(model, [callback, *companions], **settings)
     seen = model.seen if hasattr(model, "seen") else {"": (model.noise, model.signal)}
     return callback, seen, [str(warning.message) for warning in caught]
 
@@ -86,6 +87,48 @@ def test_each_cell_is_right_or_refused_in_words(name, method, verdict, request):
         except ValueError as error:
             said = [str(error)]
         assert any(verdict in text for text in said), said
+
+
+@pytest.mark.parametrize("every", [2, 3])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unequal batches, partial windows",
+        "manual optimization",
+        "manual optimization, steps across epochs",
+        "several optimizers",
+    ],
+)
+def test_every_nth_step_is_seen_as_a_whole(name, method, every):
+    if name == "several optimizers" and method == "micro_batches":
+        pytest.skip("no step of that run has several")
+    callback, seen, _ = run_cell(name, method, every, max_epochs=6)
+    assert callback.num_failures == 0
+    for suffix, (noise, signal) in seen.items():
+        noise, signal = noise[every - 1 :: every], signal[every - 1 :: every]
+        last = callback.history.last()
+        assert last[f"gns/b_simple{suffix}"].num_samples == len(noise) > 1
+        reported = {key: last[f"gns/{key}{suffix}"].value for key in ("trace_sigma", "grad_sq_norm")}
+        check_values(reported, noise, signal, EXACT)
+
+
+def test_auto_finds_out_how_many_batches_make_a_manual_step():
+    torch.manual_seed(7)
+    model = ManualAcrossEpochs()
+    callback = GradientNoiseScaleCallback(decay=1.0, every_n_steps=2)
+    fit(model, [callback], max_epochs=8)
+    assert callback.num_failures == 0
+    assert callback.method_in_use == "micro_batches"
+    assert callback.history.last()["gns/b_simple"].num_samples == len(model.noise) // 2
+
+
+def test_an_optimizer_whose_steps_are_never_seen_whole_is_named():
+    torch.manual_seed(7)
+    callback = GradientNoiseScaleCallback(method="split", every_n_steps=2)
+    with pytest.warns(UserWarning, match="optimizer_1: 8 of its steps were seen in part only.*every_n_steps=1"):
+        fit(OneIsSlower(), [callback], max_epochs=12)
+    assert {key for row in callback.history for key in [row.key] if "b_simple" in key} == {"gns/b_simple/optimizer_0"}
 
 
 def test_both_ranks_report_the_same_and_count_all_examples(ranks):
