@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_foresight.functional._checks import check_base, check_int, check_same_length
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_rows
+from lightning_foresight.functional.mutual_information._constant import zero_of_constants
 from lightning_foresight.functional.mutual_information.binned import binned_pair
 from lightning_foresight.functional.mutual_information.gaussian import (
     Canonical,
@@ -64,6 +65,7 @@ def _missed_on_gaussian(canonical: Canonical, kept: int, n: int, k: int, seed: i
     return (log_ratio - ksg_terms(x.float(), y.float(), k, spread_out=True, queries=queries)).mean()
 
 
+@zero_of_constants(_OWNER)
 def auto_pair(x: Tensor, y: Tensor, *, base: float = 2, k: int = 3, seed: int = 0) -> Estimate:
     r"""Mutual information by the estimator that suits the data; ``method`` says which.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_foresight.functional._checks import check_base, check_same_length, data, takes
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_rows, root_mean_square
+from lightning_foresight.functional.mutual_information._constant import varying_columns
 from lightning_foresight.functional.mutual_information._distances import row_blocks
 from lightning_foresight.functional.mutual_information._fitted_noise import fitted_variance
 from lightning_foresight.functional.mutual_information._label_entropy import standard_error
@@ -158,7 +159,7 @@ def _kde_pair(
 
 def _in_units_of_the_noise(rows: Tensor, noise_std: float | None, relative_noise: float) -> Tensor:
     rows = rows if rows.is_floating_point() else rows.float()
-    rows = rows - rows.mean(0)
+    rows = (rows - rows.mean(0)) * varying_columns(rows)  # the mean of equal numbers is not always that number
     if noise_std is not None:
         return rows / noise_std
     size = root_mean_square(rows)

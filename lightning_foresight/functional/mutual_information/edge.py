@@ -12,6 +12,7 @@ from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
 from lightning_foresight.functional.mutual_information._bins import Binning
 from lightning_foresight.functional.mutual_information._cells import cell_numbers, count_cells, row_keys
+from lightning_foresight.functional.mutual_information._constant import varying_columns, zero_of_constants
 
 _OWNER = "edge"
 
@@ -36,6 +37,7 @@ def _grid_keys(rows: Tensor, width: float, generator: torch.Generator) -> Tensor
     return row_keys(rows + shift, Binning(lambda part: (part / width).floor_()))
 
 
+@zero_of_constants(_OWNER)
 def edge_pair(x: Tensor, y: Tensor, *, base: float = 2, num_scales: int = 10, seed: int = 0) -> Estimate:
     r"""Mutual information from counts in shifted grids of several widths, combined so that their biases cancel.
 
@@ -79,6 +81,7 @@ def edge_pair(x: Tensor, y: Tensor, *, base: float = 2, num_scales: int = 10, se
     return _estimate(x_rows, y_rows, base, num_scales, seed)
 
 
+@zero_of_constants(_OWNER)
 def edge_label(
     activations: Tensor, labels: Tensor, *, base: float = 2, num_scales: int = 10, seed: int = 0
 ) -> Estimate:
@@ -93,6 +96,7 @@ def edge_label(
 def _estimate(x: Tensor, y: Tensor, base: float, num_scales: int, seed: int) -> Estimate:
     n = x.shape[0]
     generator = torch.Generator(device=x.device).manual_seed(seed)
+    x, y = (rows[:, varying_columns(rows)] for rows in (x, y))  # others would widen the cells
     x, y = (rows / rows.std(0).clamp(min=1e-12) if rows.is_floating_point() else rows for rows in (x, y))
     dimension = sum(rows.shape[1] for rows in (x, y) if rows.is_floating_point()) or 1
     scales = torch.linspace(3, 8, num_scales, dtype=torch.float64, device=x.device)

@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_foresight.functional._checks import check_base, check_same_length
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_rows
+from lightning_foresight.functional.mutual_information._constant import zero_of_constants
 
 _OWNER = "gaussian_copula"
 
@@ -73,6 +74,7 @@ def gaussian_information(canonical: Canonical, n: int) -> tuple[Tensor, Tensor]:
     return plain - bias, (correlations.square().sum() / n).sqrt()
 
 
+@zero_of_constants(_OWNER)
 def gaussian_copula_pair(x: Tensor, y: Tensor, *, base: float = 2) -> Estimate:
     r"""Mutual information that the ranks would have under a Gaussian copula, without its small-sample bias.
 

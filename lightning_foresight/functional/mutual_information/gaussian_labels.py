@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_foresight.functional._checks import check_base
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
+from lightning_foresight.functional.mutual_information._constant import zero_of_constants
 from lightning_foresight.functional.mutual_information.gaussian import log_det_bias, normal_scores, whiten
 
 _OWNER = "gaussian_copula"
@@ -17,6 +18,7 @@ _OWNER = "gaussian_copula"
 _FLOOR = 1e-12
 
 
+@zero_of_constants(_OWNER)
 def gaussian_copula_label(activations: Tensor, labels: Tensor, *, base: float = 2) -> Estimate:
     r"""I(T;Y) that the ranks of the units would have if they were Gaussian, in all classes together and in each.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_foresight.functional._checks import check_base, check_choice, check_int, check_same_length, fail
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_rows
+from lightning_foresight.functional.mutual_information._constant import varying_columns, zero_of_constants
 from lightning_foresight.functional.mutual_information._distances import (
     SquaredDistances,
     count_below,
@@ -41,7 +42,7 @@ def standardised(rows: Tensor) -> Tensor:
     """Columns in units of their standard deviation, without constant ones (but at least one column)."""
     rows = rows if rows.is_floating_point() else rows.float()
     scale = rows.std(0)
-    varying = scale > 0
+    varying = (scale > 0) & varying_columns(rows)
     if not bool(varying.any()):
         return torch.zeros_like(rows[:, :1])
     return rows[:, varying] / scale[varying]
@@ -121,6 +122,7 @@ def _discrete_terms(same: Tensor, same_x: Tensor, same_y: Tensor) -> Tensor:
     return of_pair - of_x - of_y
 
 
+@zero_of_constants(_OWNER)
 def ksg_pair(x: Tensor, y: Tensor, *, base: float = 2, k: int = 3, variant: int = 1) -> Estimate:
     r"""Mutual information of two continuous sets of samples, from distances to nearest neighbours.
 

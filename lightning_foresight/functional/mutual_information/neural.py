@@ -14,6 +14,7 @@ from torch import Tensor
 from lightning_foresight.functional._checks import check_base, check_int, check_same_length, fail
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
+from lightning_foresight.functional.mutual_information._constant import zero_of_constants
 from lightning_foresight.functional.mutual_information.critic import Critic, train_critic
 from lightning_foresight.functional.mutual_information.gaussian import normal_scores
 
@@ -100,6 +101,7 @@ def check_neural(
         fail("neural", "critic", critic, "expected a Critic to go on from, what gives one, or None for a new one.")
 
 
+@zero_of_constants("infonce")
 def neural_pair(
     x: Tensor,
     y: Tensor,

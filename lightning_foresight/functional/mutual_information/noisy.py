@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_foresight.functional._checks import check_base, check_int, fail
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows, root_mean_square
+from lightning_foresight.functional.mutual_information._constant import varying_columns
 from lightning_foresight.functional.mutual_information._distances import row_blocks
 from lightning_foresight.functional.mutual_information._label_entropy import (
     Z,
@@ -99,7 +100,7 @@ def noisy_information(
     else:
         labels, num_labels = as_labels(_OWNER, "labels", labels, n)
         labels = labels.to(rows.device)
-    rows = rows - rows.mean(0)
+    rows = (rows - rows.mean(0)) * varying_columns(rows)  # the mean of equal numbers is not always that number
     std = relative_noise * root_mean_square(rows) if noise_std is None else noise_std
     if noise_std is None and not bool(std > 0):
         std = 1.0  # a constant layer: any noise gives 0

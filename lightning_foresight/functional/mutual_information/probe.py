@@ -12,6 +12,7 @@ from lightning_foresight.functional._checks import check_base, check_int, fail
 from lightning_foresight.functional.entropy import entropy
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
+from lightning_foresight.functional.mutual_information._constant import zero_of_constants
 from lightning_foresight.functional.mutual_information._label_entropy import label_entropy_end
 
 _OWNER = "probe"
@@ -49,6 +50,7 @@ class _Probes:
         return rows @ weight + bias  # (folds, n, classes)
 
 
+@zero_of_constants(_OWNER)
 def probe_label(
     activations: Tensor,
     labels: Tensor,

@@ -12,6 +12,7 @@ from lightning_foresight.functional._checks import check_base, check_int, check_
 from lightning_foresight.functional.dependence.kernels import median_distance
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
+from lightning_foresight.functional.mutual_information._constant import zero_of_constants
 
 _OWNER = "renyi"
 
@@ -45,6 +46,7 @@ def _information(k: Tensor, l: Tensor, alpha: float, base: float, used: int) -> 
     return make_estimate(value, std_error=math.nan, num_samples=used, saturation=saturation, method=method)
 
 
+@zero_of_constants(_OWNER)
 def renyi_pair(
     x: Tensor, y: Tensor, *, base: float = 2, alpha: float = 1.01, bandwidth: Any = "median", max_samples: int = 1000
 ) -> Estimate:
@@ -89,6 +91,7 @@ def renyi_pair(
     return _information(_kernel(x_rows, bandwidth), _kernel(y_rows, bandwidth), alpha, base, x_rows.shape[0])
 
 
+@zero_of_constants(_OWNER)
 def renyi_label(
     activations: Tensor,
     labels: Tensor,

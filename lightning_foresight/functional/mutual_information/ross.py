@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_foresight.functional._checks import check_base
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
+from lightning_foresight.functional.mutual_information._constant import zero_of_constants
 from lightning_foresight.functional.mutual_information._distances import (
     SquaredDistances,
     count_below,
@@ -34,6 +35,7 @@ _OWNER = "ksg"
 _SPREAD = 1.1
 
 
+@zero_of_constants(_OWNER)
 def ksg_label(activations: Tensor, labels: Tensor, *, base: float = 2, k: int = 3, variant: int = 1) -> Estimate:
     r"""I(T;Y) of continuous activations and integer labels, from nearest neighbours within the label (Ross 2014).
 

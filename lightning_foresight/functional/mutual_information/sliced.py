@@ -11,6 +11,7 @@ from lightning_foresight.functional._checks import check_base, check_int, check_
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.functional.gradient_noise.student_t import student_t_quantile
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
+from lightning_foresight.functional.mutual_information._constant import zero_of_constants
 from lightning_foresight.functional.mutual_information.ksg import (
     Reach,
     check_neighbours,
@@ -58,6 +59,7 @@ def _slicing_error(terms: Tensor) -> Reach:
     return Reach(spread / math.sqrt(num_slices), (spread * ends(t)).clamp(min=0), (-spread * ends(-t)).clamp(min=0))
 
 
+@zero_of_constants(_OWNER)
 def sliced_pair(x: Tensor, y: Tensor, *, base: float = 2, num_slices: int = 20, k: int = 3, seed: int = 0) -> Estimate:
     r"""Sliced mutual information: the mean of one-dimensional values over random directions of both sides.
 
@@ -106,6 +108,7 @@ def sliced_pair(x: Tensor, y: Tensor, *, base: float = 2, num_slices: int = 20, 
     return column_estimate(terms.mean(0), bias_terms.mean(0), tails.mean(), k, method, base, _slicing_error(terms))
 
 
+@zero_of_constants(_OWNER)
 def sliced_label(
     activations: Tensor, labels: Tensor, *, base: float = 2, num_slices: int = 20, k: int = 3, seed: int = 0
 ) -> Estimate:
