@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,10 +11,13 @@ from torch import Tensor, nn
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional._trace import clean_name, first_tensor
 from lightning_foresight.probes.activations import REDUCTIONS
+from lightning_foresight.probes.dataflow import watch_dataflow
 from lightning_foresight.probes.layers import listing
 from lightning_foresight.probes.samples import batch_length, cut_batch, split_batch
+from lightning_foresight.training.quantizers import QuantizeActivations
 
 _WITH_CHANNELS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.modules.pooling._MaxPoolNd)
+_NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
 _WITH_TOKENS = (
     nn.Linear,
     nn.LayerNorm,
@@ -123,47 +127,64 @@ def has_output(name: str, module: nn.Module) -> bool:
 
 
 def default_layers(model: nn.Module) -> Callable[[str, nn.Module], bool]:
-    """Return the rule for activation modules and the last layer with weights; all layers with weights without them."""
+    """Return the rule for activation modules and the last layer with weights; all layers with weights without them.
+
+    Where a quantiser follows one of them, its levels are what the next layer reads: it is taken instead.
+    """
     leaves = [module for module in model.modules() if next(module.children(), None) is None]
     weighted = [module for module in leaves if _has_weights(module)]
     activations = [module for module in leaves if _is_activation(module)]
     # A model that calls its activations as functions is watched behind its weights instead.
     chosen = {id(module) for module in ([*activations, *weighted[-1:]] if activations else weighted)}
-    return lambda name, module: id(module) in chosen
+    quantised = {id(one) for one, following in pairwise(leaves) if isinstance(following, QuantizeActivations)}
+    return lambda name, module: id(module) in chosen - quantised
 
 
 def layers_in_words(model: nn.Module, modules: Mapping[str, nn.Module], run: Callable[[], Any]) -> str:
-    """Say which layers were chosen, and behind which no activation is seen, by running the model once."""
-    called: list[nn.Module] = []
-    leaves = {module: clean_name(name) for name, module in model.named_modules() if not any(module.children())}
-    handles = [module.register_forward_hook(lambda module, *_: called.append(module)) for module in leaves]
-    try:
-        run()
-    finally:
-        for handle in handles:
-            handle.remove()
-    bare: list[str] = []
-    last: str | None = None
-    for module in called:
-        if _is_activation(module) or isinstance(module, nn.RNNBase):
-            last = None
-        elif _has_weights(module) and not isinstance(module, nn.Embedding):
-            if last is not None and last not in bare:
-                bare.append(last)
-            last = leaves[module]
+    """Say which layers were chosen, and behind which an activation is called as a function, by running the model."""
     text = f"measures the outputs of {listing(list(modules))}; layers= chooses others."
+    try:
+        bare = _before_functions(model, run)
+    except Exception:  # few samples may be too few for the model, which ran on all; the rest is still worth saying
+        return text
     if not bare:
         return text
-    text += f" No activation module runs behind {listing(bare)}: one that forward calls as a function, such as F.relu, "
-    text += "is no layer. Make it a module (nn.ReLU) to measure it"
+    text += f" Behind {listing(bare)} forward calls an activation as a function, such as F.relu, which is no layer. "
+    text += "Make it a module (nn.ReLU) to measure it"
     missed = [name for name in bare if name not in modules]
     return text + (
         f", or what it takes by layers={missed[:1]}." if missed else "; the outputs above are what it takes."
     )
 
 
+def _before_functions(model: nn.Module, run: Callable[[], Any]) -> list[str]:
+    """Return the layers whose output goes into an activation that is no module; not the last, behind which is a loss.
+
+    What goes elsewhere, as into a residual sum, is left out: no activation belongs there.
+    """
+    steps = watch_dataflow(model, run, lambda name, module: _has_weights(module)).steps
+    last = next((step.name for step in reversed(steps) if step.kind == "layer"), None)
+    modules = {clean_name(name) for name, _ in model.named_modules()}
+    behind: dict[int, str] = {}  # tensor -> the layer that it comes from
+    bare: list[str] = []
+    for step in steps:
+        layer = behind.get(id(step.source))
+        called = step.kind == "activation" and step.name.split(":")[0] not in modules
+        if called and layer not in (None, last, *bare):
+            bare.append(str(layer))
+        if step.kind == "layer":
+            behind[id(step.result)] = step.name
+        elif layer is not None and (step.kind == "transparent" or step.name in _NORMS):
+            behind[id(step.result)] = layer
+        else:
+            behind.pop(id(step.result), None)
+    return bare
+
+
 def _is_activation(module: nn.Module) -> bool:
     kind = type(module)
+    if kind is QuantizeActivations:
+        return True
     return kind.__module__ == "torch.nn.modules.activation" and not isinstance(module, nn.MultiheadAttention)
 
 

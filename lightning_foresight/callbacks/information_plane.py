@@ -24,6 +24,7 @@ from lightning_foresight.metrics.dependence import DependenceMetric
 from lightning_foresight.probes.activations import REDUCTIONS, capture_activations
 from lightning_foresight.probes.isolation import undisturbed
 from lightning_foresight.probes.layers import LayerSpec
+from lightning_foresight.probes.samples import cut_batch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -168,8 +169,9 @@ class InfoPlaneCallback(ForesightCallback):
         batch = self._samples.batches[0]
         self._modules = watched_layers(self, trainer, pl_module, batch, self.reduce)
         if self.layers is None:
+            few = cut_batch(batch, 2)  # all tensors between the layers are kept for a moment
             with undisturbed(pl_module, seed=self.seed), trainer.precision_plugin.forward_context():
-                words = layers_in_words(pl_module, self._modules, lambda: self.run_model(pl_module, batch))
+                words = layers_in_words(pl_module, self._modules, lambda: self.run_model(pl_module, few))
             rank_zero_info(f"{self.name}: {words}")
         self._saturation = SaturationNotice(self.name, self.estimator, self.options)
         if isinstance(self.estimator, DependenceMetric):

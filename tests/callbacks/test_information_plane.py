@@ -400,8 +400,49 @@ def test_the_default_layers_are_told_once_with_the_activations_that_cannot_be_se
     fit(InfoPlaneCallback(), model=Half, max_epochs=1)
     plain, half = told
     assert plain == "InfoPlaneCallback: measures the outputs of net.2, net.5, net.6; layers= chooses others."
-    assert "No activation module runs behind one: one that forward calls as a function, such as F.relu" in half
+    assert "Behind one forward calls an activation as a function, such as F.relu, which is no layer." in half
     assert half.endswith("to measure it, or what it takes by layers=['one'].")
+
+
+class Encoder(TinyModel):
+    def __init__(self):
+        super().__init__()
+        block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.net, self.embed, self.head = nn.Identity(), nn.Linear(2, 8), nn.Linear(8, 3)
+        self.encoder = nn.TransformerEncoder(block, 2)
+
+    def forward(self, x):
+        return self.head(self.encoder(self.embed(x.reshape(len(x), 3, 2))).mean(1))
+
+
+def test_only_layers_that_feed_a_function_are_told_of_activations_that_cannot_be_seen(monkeypatch):
+    class Normed(TinyModel):
+        def __init__(self):
+            super().__init__()
+            self.net, self.one, self.norm, self.head = (
+                nn.Identity(),
+                nn.Linear(6, 4),
+                nn.BatchNorm1d(4),
+                nn.Linear(4, 3),
+            )
+
+        def forward(self, x):
+            return torch.log_softmax(self.head(nn.functional.dropout(torch.relu(self.norm(self.one(x))))), 1)
+
+    told = []
+    monkeypatch.setattr(information_plane, "rank_zero_info", told.append)
+    fit(InfoPlaneCallback(log_figures=False), model=Encoder, max_epochs=1)
+    fit(InfoPlaneCallback(log_figures=False), model=Normed, max_epochs=1)
+    encoder, normed = told
+    assert "Behind encoder.layers.0.linear1, encoder.layers.1.linear1 forward calls" in encoder
+    assert "Behind one forward calls" in normed
+
+
+def test_blocks_of_a_transformer_are_chosen_by_a_glob():
+    callback = InfoPlaneCallback(layers=["*.layers.?", "head"], reduce="mean_tokens", log_figures=False)
+    fit(callback, model=Encoder, max_epochs=1)
+    layers = {key.split("/")[1] for key in callback.history.keys()}  # noqa: SIM118
+    assert layers == {"encoder.layers.0", "encoder.layers.1", "head"}
 
 
 @pytest.mark.parametrize("preset", PRESETS)

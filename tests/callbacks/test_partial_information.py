@@ -558,3 +558,21 @@ def test_loaders_and_measures_that_cannot_be_are_refused_at_construction():
         PIDCallback(target={})
     with pytest.raises(ValueError, match="noisy bins hold probabilities, and a metric counts samples"):
         PIDCallback(measure=SxPID(), quantizer="noisy:8x0.1")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_quantiser_is_measured_by_default_in_place_of_the_activation_before_it():
+    class Quantised(TinyModel):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(
+                nn.Linear(6, 4), nn.Tanh(), QuantizeActivations(4), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3)
+            )
+
+    default = PIDCallback(null=False, log_figures=False)
+    chosen = PIDCallback(layers=QuantizeActivations, prefix="own", null=False, log_figures=False)
+    fit([default, chosen], model=Quantised, max_epochs=1)
+    layers = {key.split("/")[1] for key in default.history.keys()}  # noqa: SIM118
+    assert layers == {"net.2", "net.4", "net.5"}
+    for name in ("mi", "complexity", "saturation"):
+        assert default.history.last()[f"pid/net.2/{name}"].value == chosen.history.last()[f"own/net.2/{name}"].value
