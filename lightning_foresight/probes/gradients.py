@@ -15,10 +15,6 @@ from lightning_foresight.functional.gradient_noise.preconditioner import precond
 
 Metric = Callable[[int], "Tensor | None"]
 
-# Calling the norm of a small tensor takes longer than computing it: gradients of fewer elements than ``SMALL`` wait for
-# others, until they are ``TOGETHER`` (half a megabyte), and are measured in one call.
-SMALL, TOGETHER = 2**14, 2**17
-
 # Hooks may run in threads of autograd's own, so this is one state for all of them.
 _private_passes = 0
 
@@ -89,8 +85,6 @@ class GradientNormProbe:
         self.listening = False
         self._indices: list[int] = []
         self._norms: list[Tensor] = []
-        self._held: list[tuple[int, Tensor]] = []  # small gradients
-        self._num_held = 0  # their elements
         self._zeros: dict[tuple[torch.dtype, torch.device], Tensor] = {}
         self._error: Exception | None = None
         self._handles: dict[int, RemovableHandle] = {}
@@ -114,7 +108,6 @@ class GradientNormProbe:
 
     def _forget(self) -> None:
         self._indices, self._norms = [], []
-        self._held, self._num_held = [], 0
 
     def collect(self) -> GradientNorms | None:
         """Return what was seen since the last call; ``None`` if no gradient came by.
@@ -127,7 +120,6 @@ class GradientNormProbe:
             error, self._error = self._error, None
             self._forget()
             raise error
-        self._measure_held()
         indices, norms = self._indices, self._norms
         self._forget()
         return GradientNorms(tuple(indices), torch.stack(norms)) if norms else None
@@ -142,28 +134,17 @@ class GradientNormProbe:
             except (RuntimeError, ValueError) as error:
                 self._error = error
             # autograd.grad would hold every gradient until the pass is over; a zero without storage holds nothing.
-            return self._zero(gradient) if self.discard and not gradient.is_sparse else None
+            return self._zero(gradient) if self.discard and _is_whole(gradient) else None
 
         return see
 
     def _measure(self, index: int, gradient: Tensor) -> None:
-        if self.metric is None and gradient.numel() < SMALL and _is_plain(gradient):
-            self._held.append((index, gradient))
-            self._num_held += gradient.numel()
-            if self._num_held > TOGETHER:
-                self._measure_held()
-            return
+        # At once: a reference that outlived the hook would make autograd copy the gradient where it now takes it over,
+        # and what it points to may be overwritten, by a later hook or a function that reuses its buffer.
         norm = norm_in_metric(gradient, index, self.metric)
         if norm is not None:
             self._norms.append(norm)
             self._indices.append(index)
-
-    def _measure_held(self) -> None:
-        if self._held:
-            indices, gradients = zip(*self._held, strict=True)
-            self._indices += indices
-            self._norms += torch._foreach_norm(gradients)
-            self._held, self._num_held = [], 0
 
     def _zero(self, gradient: Tensor) -> Tensor:
         kind = gradient.dtype, gradient.device
@@ -175,6 +156,11 @@ class GradientNormProbe:
 def is_sharded(tensor: Tensor) -> bool:
     """Whether each device holds only its part of a tensor (a ``DTensor``, as under FSDP2)."""
     return hasattr(tensor, "placements")
+
+
+def _is_whole(gradient: Tensor) -> bool:
+    """Whether an expanded zero can stand for the gradient: no ``DTensor``, another subclass, or a sparse one."""
+    return type(gradient) is Tensor and gradient.layout is torch.strided
 
 
 def _is_plain(gradient: Tensor) -> bool:
@@ -202,6 +188,8 @@ def gradient_norm(gradient: Tensor) -> Tensor:
 
 def norm_in_metric(gradient: Tensor, index: int, metric: Metric | None) -> Tensor | None:
     """Return the norm of a parameter's gradient in the metric, if any; ``None`` where the metric is not known yet."""
+    if gradient.requires_grad:  # create_graph=True: a norm would hold the graph
+        gradient = gradient.detach()
     if metric is None:
         return gradient_norm(gradient)
     diagonal = metric(index)
@@ -215,7 +203,7 @@ def accumulated_norms(
     present = [(index, gradient) for index in indices if (gradient := parameters[index].grad) is not None]
     if not present:
         return None
-    found, gradients = zip(*present, strict=True)
+    found, gradients = zip(*((index, gradient.detach()) for index, gradient in present), strict=True)
     if metric is None and all(map(_is_plain, gradients)):
         return GradientNorms(found, torch.stack(torch._foreach_norm(gradients)))
     norms = [norm_in_metric(gradient, index, metric) for index, gradient in present]

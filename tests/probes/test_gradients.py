@@ -66,6 +66,62 @@ def test_discarded_gradients_take_no_memory(layer):
     assert probe.collect().norms.max() == pytest.approx(12**0.5)
 
 
+def test_a_gradient_is_measured_before_a_later_hook_or_a_reused_buffer_overwrites_it():
+    buffer = torch.empty(3)
+
+    class Reuses(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, scale):
+            ctx.scale = scale
+            return x * scale
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return buffer.copy_(gradient * ctx.scale), None
+
+    first, second = (nn.Parameter(torch.ones(3)) for _ in range(2))
+    probe = listening([first, second])
+    first.register_hook(lambda gradient: gradient.zero_())
+    (Reuses.apply(first, 2.0) + Reuses.apply(second, 5.0)).sum().backward()
+    seen = probe.collect()
+    norms = dict(zip(seen.indices, seen.norms.tolist(), strict=True))
+    assert norms == pytest.approx({0: 2 * 3**0.5, 1: 5 * 3**0.5})
+
+
+def test_watching_changes_neither_layout_nor_storage_of_gradients():
+    def layouts(watch):
+        parts = nn.ParameterList([nn.Parameter(torch.ones(100)), nn.Parameter(torch.ones(9))])
+        weights = [nn.Parameter(torch.ones(4, 3)), nn.Parameter(torch.ones(3, 4))]
+        everything = [*parts, *weights]
+        probe = listening(everything) if watch else None
+        (torch.cat(list(parts)).square().sum() + (weights[0] @ weights[1]).square().sum()).backward()
+        found = [(p.grad.stride(), p.grad.storage_offset(), p.grad.untyped_storage().nbytes()) for p in everything]
+        assert probe is None or len(probe.collect().indices) == 4
+        return found
+
+    assert layouts(watch=True) == layouts(watch=False)
+
+
+def test_norms_hold_no_graph_when_the_backward_pass_creates_one(layer):
+    probe = listening(layer.parameters())
+    layer(torch.ones(1, 4)).square().sum().backward(create_graph=True)
+    assert not probe.collect().norms.requires_grad
+    assert not accumulated_norms(list(layer.parameters()), range(2)).norms.requires_grad
+    for parameter in layer.parameters():
+        parameter.grad = None  # else it and the graph hold each other
+
+
+def test_only_plain_gradients_are_discarded_for_an_expanded_zero():
+    class Special(torch.Tensor):
+        pass
+
+    parameter = nn.Parameter(torch.ones(3))
+    probe = listening([parameter], discard=True)
+    assert probe._hook(0)(torch.ones(3).as_subclass(Special)) is None
+    assert type(probe._hook(0)(torch.ones(3))) is torch.Tensor
+    assert probe.collect().norms.tolist() == pytest.approx([3**0.5] * 2)
+
+
 def test_a_gradient_that_cannot_be_measured_is_reported_by_collect_and_not_raised_in_the_backward_pass(layer):
     probe = listening(layer.parameters())
     assert probe._hook(0)(torch.ones(2, dtype=torch.int64)) is None
