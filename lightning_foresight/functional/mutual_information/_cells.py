@@ -44,6 +44,11 @@ def _sort_(keys: Tensor) -> Tensor:
     return keys
 
 
+def hash_columns(columns: Tensor) -> Tensor:
+    """Return one 64-bit key for each row of integers."""
+    return _hash(columns, _multipliers(columns.shape[1]).to(columns.device))
+
+
 def _hash(columns: Tensor, multipliers: Tensor) -> Tensor:
     columns = columns.to(torch.int64)
     if columns.device.type == "cpu":

@@ -11,12 +11,19 @@ from lightning_foresight.functional._checks import check_base, check_int, check_
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_rows
 from lightning_foresight.functional.mutual_information._constant import zero_of_constants
+from lightning_foresight.functional.mutual_information._ties import (
+    Ranks,
+    has_many_ties,
+    most_of_ties,
+    ranks,
+    values_of,
+)
 from lightning_foresight.functional.mutual_information.binned import binned_pair
 from lightning_foresight.functional.mutual_information.gaussian import (
     Canonical,
     canonical_correlations,
     gaussian_information,
-    normal_scores,
+    scores_of_ranks,
 )
 from lightning_foresight.functional.mutual_information.ksg import ksg_pair, ksg_terms
 from lightning_foresight.functional.mutual_information.ross import ksg_label
@@ -69,9 +76,10 @@ def _missed_on_gaussian(canonical: Canonical, kept: int, n: int, k: int, seed: i
 def auto_pair(x: Tensor, y: Tensor, *, base: float = 2, k: int = 3, seed: int = 0) -> Estimate:
     r"""Mutual information by the estimator that suits the data; ``method`` says which.
 
-    Two sets of integers: entropies of counts with the Chao-Wang-Jost correction. Integers (one column) and continuous
-    samples: nearest neighbours within the label (Ross 2014). Two single continuous columns: KSG on normal scores. More
-    columns: the largest of four values on normal scores,
+    Samples are discrete if they are integers in one column, or if at most a tenth of the rows occur once, as of one-hot
+    rows stored as floats. Two discrete sets, or two of integers: entropies of counts with the Chao-Wang-Jost
+    correction. A discrete and a continuous one: nearest neighbours within the label (Ross 2014). Two single continuous
+    columns: KSG on normal scores. More columns: the largest of four values on normal scores,
 
     - the debiased Gaussian one, from canonical correlations;
     - KSG, plus what KSG misses on Gaussian samples of the same covariance and significant canonical correlations;
@@ -79,7 +87,8 @@ def auto_pair(x: Tensor, y: Tensor, *, base: float = 2, k: int = 3, seed: int = 
     - KSG on the norms of the whitened scores, for sides that only share a scale, as heavy tails do.
 
     Each of the four is nearly always too low where it is wrong, which is why the largest is taken; its error is bias,
-    so the standard error is given as NaN.
+    so the standard error is given as NaN. Where columns have ties, the value is at most the entropy of the rows
+    counted; ``kind`` is ``"not_valid"`` where that ends it.
 
     Args:
         x: Samples, shape ``(n, ...)``.
@@ -110,15 +119,23 @@ def auto_pair(x: Tensor, y: Tensor, *, base: float = 2, k: int = 3, seed: int = 
     x_rows, y_rows = as_rows(_OWNER, "x", x), as_rows(_OWNER, "y", y)
     check_same_length(_OWNER, "x", x_rows, "y", y_rows)
     n, nats = x_rows.shape[0], math.log(base)
-    integers = not x_rows.is_floating_point(), not y_rows.is_floating_point()
-    if all(integers):
-        return _named(binned_pair(x_rows, y_rows, base=base, correction="chao_wang_jost"))
-    for labelled, rows, other in ((integers[0], x_rows, y_rows), (integers[1], y_rows, x_rows)):
-        if labelled and rows.shape[1] == 1:
-            return _named(ksg_label(other, rows.flatten(), base=base, k=k))
-    scores = normal_scores(x_rows), normal_scores(y_rows)
+    x_ranks, y_ranks = ranks(x_rows), ranks(y_rows)
+    # Integers in one column are classes however often each occurs.
+    x_values, y_values = (
+        rows.flatten() if rows.shape[1] == 1 and not rows.is_floating_point() else values_of(of_columns)
+        for rows, of_columns in ((x_rows, x_ranks), (y_rows, y_ranks))
+    )
+    integers = not x_rows.is_floating_point() and not y_rows.is_floating_point()
+    if integers or (x_values is not None and y_values is not None):
+        pair = (x_rows, y_rows) if x_values is None or y_values is None else (x_values, y_values)
+        return _named(binned_pair(*pair, base=base, correction="chao_wang_jost"))
+    if x_values is not None:
+        return _named(ksg_label(y_rows, x_values, base=base, k=k))
+    if y_values is not None:
+        return _named(ksg_label(x_rows, y_values, base=base, k=k))
+    scores = scores_of_ranks(x_ranks), scores_of_ranks(y_ranks)
     if x_rows.shape[1] == y_rows.shape[1] == 1:
-        return _named(ksg_pair(*scores, base=base, k=k))
+        return _within_ties(_named(ksg_pair(*scores, base=base, k=k)), x_ranks, y_ranks, nats)
 
     single = scores[0].float(), scores[1].float()
     candidates = {"KSG on normal scores": ksg_terms(*single, k, spread_out=True).mean()}
@@ -135,8 +152,20 @@ def auto_pair(x: Tensor, y: Tensor, *, base: float = 2, k: int = 3, seed: int = 
             projected = white[0][:, :kept].float(), white[1][:, :kept].float()
             candidates["KSG on canonical directions"] = ksg_terms(*projected, k, spread_out=True).mean()
     best = int(torch.stack(list(candidates.values())).argmax())
-    value = list(candidates.values())[best].clamp(min=0) / nats
-    return make_estimate(value, std_error=math.nan, num_samples=n, method=f"auto: {list(candidates)[best]}")
+    value, method = list(candidates.values())[best].clamp(min=0) / nats, f"auto: {list(candidates)[best]}"
+    estimate = make_estimate(value, std_error=math.nan, num_samples=n, method=method)
+    return _within_ties(estimate, x_ranks, y_ranks, nats)
+
+
+def _within_ties(estimate: Estimate, x: Ranks, y: Ranks, nats: float) -> Estimate:
+    """End a value at the entropy of the rows counted where they repeat, and say so."""
+    if not (has_many_ties(x) or has_many_ties(y)):
+        return estimate
+    most = most_of_ties(x, y) / nats
+    if not bool(estimate.value > most):
+        return estimate
+    lower = None if estimate.lower is None else torch.minimum(estimate.lower, most)
+    return estimate._replace(value=most, lower=lower, kind="not_valid")
 
 
 def _named(estimate: Estimate) -> Estimate:

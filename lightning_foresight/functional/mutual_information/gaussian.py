@@ -12,6 +12,7 @@ from lightning_foresight.functional._checks import check_base, check_same_length
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_rows
 from lightning_foresight.functional.mutual_information._constant import zero_of_constants
+from lightning_foresight.functional.mutual_information._ties import Ranks, has_many_ties, most_of_ties, ranks
 
 _OWNER = "gaussian_copula"
 
@@ -30,11 +31,13 @@ def check_gaussian_copula() -> None:
 
 def normal_scores(rows: Tensor) -> Tensor:
     """Replace each column by the normal quantiles of its ranks, ties by their mean rank; float64."""
-    columns = rows.T.contiguous()
-    ordered = columns.sort(1).values
-    below = torch.searchsorted(ordered, columns)
-    below_or_equal = torch.searchsorted(ordered, columns, right=True)
-    return torch.special.ndtri((below + below_or_equal).double() / (2 * rows.shape[0])).T
+    return scores_of_ranks(ranks(rows))
+
+
+def scores_of_ranks(of_columns: Ranks) -> Tensor:
+    """Normal quantiles of the mean ranks."""
+    below, below_or_equal = of_columns
+    return torch.special.ndtri((below + below_or_equal).double() / (2 * below.shape[1])).T
 
 
 def whiten(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,7 +85,8 @@ def gaussian_copula_pair(x: Tensor, y: Tensor, *, base: float = 2) -> Estimate:
 
     with :math:`\rho` the canonical correlations of the columns' normal scores. It sees dependence that is linear after
     transforming each column, and misses the rest: ``kind`` is ``"lower_bound"`` (certain for single columns, and nearly
-    always so in more).
+    always so in more). No Gaussian copula has ties: where more than a twentieth of a column's samples are tied
+    with others, ``kind`` is ``"not_valid"``, and the value at most the entropy of the rows counted.
 
     Args:
         x: Samples, shape ``(n, ...)``, with fewer columns in all than samples.
@@ -115,7 +119,16 @@ def gaussian_copula_pair(x: Tensor, y: Tensor, *, base: float = 2) -> Estimate:
             f"{_OWNER}(x, y): got {n} samples of {columns} columns in all; expected more samples than columns. Reduce "
             "the columns (pool, project), or use estimator='sliced'."
         )
-    canonical = canonical_correlations(normal_scores(x_rows), normal_scores(y_rows))
+    x_ranks, y_ranks = ranks(x_rows), ranks(y_rows)
+    canonical = canonical_correlations(scores_of_ranks(x_ranks), scores_of_ranks(y_ranks))
     value, error = gaussian_information(canonical, n)
-    nats, method = math.log(base), "Gaussian copula"
-    return make_estimate(value / nats, std_error=error / nats, num_samples=n, kind="lower_bound", method=method)
+    tied = has_many_ties(x_ranks) or has_many_ties(y_ranks)
+    if tied:
+        value = torch.minimum(value, most_of_ties(x_ranks, y_ranks))
+    return make_estimate(
+        value / math.log(base),
+        std_error=error / math.log(base),
+        num_samples=n,
+        kind="not_valid" if tied else "lower_bound",
+        method="Gaussian copula",
+    )
