@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning_foresight.callbacks._noise_methods import METHODS
 from lightning_foresight.functional._checks import check_choice, check_int, fail
+from lightning_foresight.functional.gradient_noise.quadrature import check_level
 
 
 def check_number(owner: str, argument: str, value: Any, allowed: Callable[[float], bool], expected: str) -> None:
@@ -56,7 +57,7 @@ def check_arguments(
     check_choice(owner, "method", method, METHODS)
     check_choice(owner, "preconditioner", preconditioner, (None, "adam"))
     check_number(owner, "decay", decay, lambda d: 0 < d <= 1, "a factor in (0, 1], such as 0.99")
-    check_number(owner, "confidence", confidence, lambda c: 0 < c < 1, "a probability between 0 and 1, such as 0.95")
+    check_level(owner, "confidence", confidence)
     check_number(owner, "budget", budget, lambda b: b > 0, "a positive share of the training time, such as 0.02")
     if window is not None:
         check_int(owner, "window", window, minimum=2)

@@ -12,6 +12,7 @@ from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional._repr import ShowsArguments
 from lightning_foresight.functional.gradient_noise.moments import MomentSums, moment_sums
 from lightning_foresight.functional.gradient_noise.noise_scale import NoiseScale, noise_scale_from_sums
+from lightning_foresight.functional.gradient_noise.quadrature import check_level
 
 
 class NoiseMoments(ShowsArguments, Metric):
@@ -35,8 +36,7 @@ class NoiseMoments(ShowsArguments, Metric):
         owner = type(self).__name__
         if not isinstance(decay, (int, float)) or not 0 < decay <= 1:
             fail(owner, "decay", decay, "expected a factor in (0, 1], such as 0.99.")
-        if not isinstance(level, (int, float)) or not 0 < level < 1:
-            fail(owner, "level", level, "expected a probability between 0 and 1, such as 0.95.")
+        check_level(owner, "level", level)
         self.decay = decay
         self.level = level
         # Sums of squares lose the variance of nearly equal numbers in float32.

@@ -16,6 +16,7 @@ from lightning_foresight.functional._memory import chunks
 from lightning_foresight.functional.gradient_noise.noise_scale import NoiseScale
 from lightning_foresight.functional.gradient_noise.pooled import pooled_noise_scale
 from lightning_foresight.functional.gradient_noise.preconditioner import metric_roots
+from lightning_foresight.functional.gradient_noise.quadrature import check_level
 from lightning_foresight.probes.isolation import preserved_random_state
 from lightning_foresight.probes.samples import batch_length
 
@@ -94,6 +95,7 @@ def probe_noise_scale(
     if not isinstance(rtol, (int, float)) or not rtol > 0:
         fail(owner, "rtol", rtol, "expected a positive relative error, such as 0.1.")
     check_loader(owner, "batches", batches)
+    check_level(owner, "level", level)
     check_int(owner, "max_batches", max_batches, 3)
     check_int(owner, "num_folds", num_folds, 3)
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -51,7 +51,7 @@ def fieller_interval(
         ``(lower, upper)``, of the broadcast shape.
 
     Raises:
-        ValueError: If ``level`` is not between 0 and 1.
+        ValueError: If ``level`` is not between 0 and 0.999.
 
     References:
         E. C. Fieller (1954), Some problems in interval estimation, JRSS B 16(2).

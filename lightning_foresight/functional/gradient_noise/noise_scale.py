@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._checks import fail, numbers, takes
+from lightning_foresight.functional._checks import numbers, takes
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.gradient_noise.fieller import fieller_interval
 from lightning_foresight.functional.gradient_noise.moments import (
@@ -17,6 +17,7 @@ from lightning_foresight.functional.gradient_noise.moments import (
     moment_sums,
     noise_moments,
 )
+from lightning_foresight.functional.gradient_noise.quadrature import check_level
 
 
 class NoiseScale(NamedTuple):
@@ -89,8 +90,7 @@ def noise_scale_from_norms(
             f"noise_scale_from_norms(sq_norm_small): got shape {tuple(small.shape)}; expected a number or one value "
             "per observation of shape (observations,). For elementwise values use noise_moments."
         )
-    if not 0 < level < 1:
-        fail("noise_scale_from_norms", "level", level, "expected a probability between 0 and 1, such as 0.95.")
+    check_level("noise_scale_from_norms", "level", level)
     if not ((b_big > b_small) & (b_small > 0)).all():
         raise ValueError(
             f"noise_scale_from_norms(batch_small={batch_small!r}, batch_big={batch_big!r}): expected batch_big to be "

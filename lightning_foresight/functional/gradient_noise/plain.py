@@ -12,9 +12,8 @@ from functools import lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
 
-import numpy as np
+from lightning_foresight.functional.gradient_noise.quadrature import check_level, legendre
 
-NUM_NODES = 48
 # Halley's method triples the number of right digits: a last step so small leaves 12 of them.
 LAST_STEP = 1e-4
 MAX_STEPS = 8
@@ -97,21 +96,17 @@ def t_quantile(level: float, df: float) -> float:
     """Return the half-width that holds ``level`` of Student's t; infinity below one degree of freedom."""
     if not df >= 1:
         return math.inf if df < 1 else math.nan
+    check_level("t_quantile", "level", level)
+    nodes, weights = legendre()
     half = 0.5 * math.sqrt(math.pi) * math.exp(math.lgamma(df / 2) - math.lgamma((df + 1) / 2))
     z = NormalDist().inv_cdf((1 + level) / 2)
     # The first terms of the expansion in 1 / df (Abramowitz & Stegun 26.7.5), from below.
     angle = math.atan((z + ((z**3 + z) / 4 + (5 * z**5 + 16 * z**3 + 3 * z) / 96 / df) / df) / math.sqrt(df))
     for _ in range(MAX_STEPS):
-        integral = angle * sum(w * math.cos(angle * x) ** (df - 1) for x, w in _legendre(NUM_NODES))
+        integral = angle * sum(w * math.cos(angle * x) ** (df - 1) for x, w in zip(nodes, weights, strict=True))
         newton = (level * half - integral) / math.cos(angle) ** (df - 1)
         step = newton / (1 - 0.5 * newton * (df - 1) * math.tan(angle))
         angle += step
         if abs(step) < LAST_STEP * angle:
             break
     return math.sqrt(df) * math.tan(angle)
-
-
-@lru_cache
-def _legendre(num_nodes: int) -> tuple[tuple[float, float], ...]:
-    nodes, weights = np.polynomial.legendre.leggauss(num_nodes)  # on (-1, 1): moved to (0, 1)
-    return tuple(zip(((nodes + 1) / 2).tolist(), (weights / 2).tolist(), strict=True))

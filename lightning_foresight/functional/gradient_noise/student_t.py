@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
-NUM_NODES = 48
+from lightning_foresight.functional.gradient_noise.quadrature import check_level, legendre
+
 NUM_HALLEY_STEPS = 4
 
 
@@ -21,7 +20,7 @@ def student_t_quantile(level: float, df: Tensor) -> Tensor:
     climbs to the root from below. No branch depends on the data, so nothing waits for the device.
 
     Args:
-        level: Probability inside ``(-t, t)``, in (0, 1).
+        level: Probability inside ``(-t, t)``, in (0, 0.999].
         df: Degrees of freedom, any shape; need not be whole. Below 1 the quantile is given as infinity, which is
             conservative: one degree of freedom is the least that an interval can rest on.
 
@@ -29,7 +28,7 @@ def student_t_quantile(level: float, df: Tensor) -> Tensor:
         Quantiles of the shape of ``df``, to 8 digits in float64 for ``level`` up to 0.99, to 4 digits at 0.999.
 
     Raises:
-        ValueError: If ``level`` is not between 0 and 1.
+        ValueError: If ``level`` is not between 0 and 0.999.
 
     Example:
         >>> import torch
@@ -37,10 +36,9 @@ def student_t_quantile(level: float, df: Tensor) -> Tensor:
         >>> student_t_quantile(0.95, torch.tensor([1.0, 10.0, 1e6]))
         tensor([12.7062,  2.2281,  1.9600])
     """
-    if not 0 < level < 1:
-        raise ValueError(f"student_t_quantile(level={level!r}): expected a probability between 0 and 1, such as 0.95.")
+    check_level("student_t_quantile", "level", level)
     precise = df.to(torch.float32 if df.device.type == "mps" else torch.float64)
-    nodes, weights = (node.to(precise) for node in _legendre(NUM_NODES))
+    nodes, weights = (precise.new_tensor(numbers) for numbers in legendre())
     power = precise.clamp(min=1) - 1
     # Half of the whole integral of cos^(df - 1) over (-pi/2, pi/2).
     half = 0.5 * math.sqrt(math.pi) * torch.exp(torch.lgamma((power + 1) / 2) - torch.lgamma((power + 2) / 2))
@@ -57,9 +55,3 @@ def student_t_quantile(level: float, df: Tensor) -> Tensor:
         angle = angle + newton / (1 - 0.5 * newton * power * torch.tan(angle))
     quantile = torch.sqrt(power + 1) * torch.tan(angle)
     return torch.where(precise < 1, torch.inf, quantile).to(df.dtype if df.is_floating_point() else torch.float32)
-
-
-@lru_cache
-def _legendre(num_nodes: int) -> tuple[Tensor, Tensor]:
-    nodes, weights = np.polynomial.legendre.leggauss(num_nodes)  # on (-1, 1): moved to (0, 1)
-    return torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import t as student_t
 
 from lightning_foresight.functional import fieller_interval, noise_moments
+from lightning_foresight.functional.gradient_noise import student_t_quantile
 from lightning_foresight.functional.gradient_noise.moments import MomentSums, mean_moments, moment_sums
 from lightning_foresight.functional.gradient_noise.noise_scale import noise_scale_from_sums
 from lightning_foresight.functional.gradient_noise.plain import (
@@ -19,6 +20,24 @@ from lightning_foresight.functional.gradient_noise.plain import (
     solve,
     t_quantile,
 )
+
+DF = (1.0, 1.01, 1.2, 1.5, 2.0, 3.7, 8.0, 63.0, 1e4)
+
+
+@pytest.mark.parametrize("level", [0.01, 0.5, 0.8, 0.95, 0.99, 0.999])
+def test_quantiles_of_numbers_are_those_of_tensors_at_every_level_that_is_taken(level):
+    of_tensors = student_t_quantile(level, torch.tensor(DF, dtype=torch.float64))
+    exact = student_t.ppf((1 + level) / 2, DF)
+    # At 0.999 the quadrature leaves 4 digits.
+    rtol = 1e-3 if level > 0.99 else 1e-7
+    assert np.allclose([t_quantile(level, df) for df in DF], of_tensors, rtol=rtol)
+    assert np.allclose(of_tensors, exact, rtol=rtol)
+
+
+def test_a_level_beyond_what_is_precise_is_refused():
+    with pytest.raises(ValueError, match=r"t_quantile\(level=0.9999\): expected a probability .* at most 0.999"):
+        t_quantile(0.9999, 1.5)
+
 
 PARTS = st.floats(-100, 100).map(lambda x: round(x, 3))
 

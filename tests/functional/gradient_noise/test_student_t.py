@@ -27,7 +27,7 @@ def test_unknown_degrees_of_freedom_stay_unknown():
     assert student_t_quantile(0.95, torch.tensor(float("nan"))).isnan()
 
 
-@pytest.mark.parametrize("level", [0, 1, 95])
-def test_a_level_outside_zero_and_one_is_refused(level):
+@pytest.mark.parametrize("level", [0, 0.9991, 1, 95])
+def test_a_level_outside_the_range_that_is_precise_is_refused(level):
     with pytest.raises(ValueError, match=rf"student_t_quantile\(level={level}\): expected a probability"):
         student_t_quantile(level, DF)
