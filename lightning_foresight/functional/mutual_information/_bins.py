@@ -14,6 +14,7 @@ from lightning_foresight.functional.discrete_entropy import CORRECTIONS
 
 _OWNER = "binned"
 DEFAULT_BINS = 30
+_LARGEST_NUMBER = 2.0**62
 
 
 def check_binning(
@@ -68,6 +69,14 @@ def binning_of(
     if not rows.is_floating_point():
         return Binning(lambda part: part, *ends)
     if bin_width is not None:
+        if not max(-ends[0], ends[1]) / bin_width < _LARGEST_NUMBER:
+            fail(
+                _OWNER,
+                "bin_width",
+                bin_width,
+                f"values reach {max(ends, key=abs):.3g}, where bins of this width have numbers beyond 64 bits. Pass "
+                "a larger bin_width, or bins=; a layer of such values has usually diverged.",
+            )
         first, last = (math.floor(end / bin_width) for end in ends)
         rounding = 1 + 1e-6 * max(-first, last)  # single precision may move an entry to the next bin, or further
         return Binning(lambda part: (part / bin_width).floor_(), first - rounding, last + rounding)

@@ -105,12 +105,16 @@ def count_cells(keys: Tensor, labels: Tensor, num_labels: int) -> Cells:
     """Count the cells of the keys and of (key, label) with one sort, the label and the layer in the low bits.
 
     Args:
-        keys: From :func:`row_keys`, shape ``(n,)``, or ``(layers, n)`` for those of several layers.
+        keys: From :func:`row_keys` with room for the label in the low bits, shape ``(n,)``, or ``(layers, n)`` for
+            those of several layers.
         labels: Integers from 0, shape ``(n,)``.
         num_labels: More than the largest label.
     """
     num_layers, n = keys.shape if keys.ndim == 2 else (1, keys.shape[0])
     bits, layer_bits = (num_labels - 1).bit_length(), (num_layers - 1).bit_length()
+    if layer_bits and keys.device.type == "cpu":
+        # Digits leave room for the label only.
+        keys = torch.stack([cell_numbers(each >> bits) for each in keys]) << bits + layer_bits
     packed = (keys & (-1 << bits + layer_bits)).bitwise_or_(labels)
     if layer_bits:
         packed |= (torch.arange(num_layers, device=keys.device) << bits).unsqueeze(1)

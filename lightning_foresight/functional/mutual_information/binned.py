@@ -165,14 +165,14 @@ def _informations(
     nats = math.log(base)
     numbers = [number / nats for claim in claims for number in claim[:4]]
     numbers += [min(max(each.h_t / math.log(n), 0.0), 1.0) for each in counted]
-    # The fields are views of one tensor.
     fields = torch.from_numpy(np.array(numbers)).to(device).unbind()
     num_samples = torch.from_numpy(np.array(n)).to(device)
     estimates = []
     for i, claim in enumerate(claims):
-        value, error, low, high = fields[4 * i : 4 * i + 4]
-        saturation, method = fields[4 * len(claims) + i // 2], layers[i // 2].method
-        estimates.append(Estimate(value, error, num_samples, saturation, low, high, claim.kind, method))
+        # Copies: views of one tensor change together, and are saved with all of it.
+        value, error, low, high = (field.clone() for field in fields[4 * i : 4 * i + 4])
+        saturation, method = fields[4 * len(claims) + i // 2].clone(), layers[i // 2].method
+        estimates.append(Estimate(value, error, num_samples.clone(), saturation, low, high, claim.kind, method))
     return list(zip(estimates[::2], estimates[1::2], strict=True))
 
 

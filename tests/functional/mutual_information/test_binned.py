@@ -299,3 +299,36 @@ def test_nsb_takes_the_cells_of_the_range_as_possible() -> None:
     assert mutual_information(x, y, estimator="binned", correction="nsb").value.item() == pytest.approx(
         h_x + h_y - h_xy
     )
+
+
+def test_values_whose_bins_have_no_number_are_refused() -> None:
+    labels = torch.arange(64)
+    rows = torch.randn(64, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for layer, width in ((rows * 1e35, 0.5), ((rows * 1e20).float(), 0.01), (rows * 1e300, 1e-10)):
+        with pytest.raises(ValueError, match=r"bin_width=.*beyond 64 bits.*larger bin_width"):
+            plane_information(layer, labels, bin_width=width)
+    # Just below, each sample has a cell of its own.
+    i_xt, _ = plane_information(rows * 1e17, labels, bin_width=0.5)
+    assert i_xt.value.item() == pytest.approx(6)
+
+
+def test_several_narrow_layers_keep_their_cells_apart_on_the_cpu() -> None:
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randint(0, 4, (17, 400, 1), generator=generator)
+    labels = torch.randint(0, 3, (400,), generator=generator)
+    keys = torch.stack([_cells.row_keys(each, _bins.Binning(lambda part: part, 0, 3), 2) for each in codes])
+    for each, counted in zip(codes, _plug_in.plug_in_of_cells(_cells.count_cells(keys, labels, 3)), strict=True):
+        of_t, of_y, both = (
+            -sum(p * math.log(p) for p in (values.bincount().double() / 400).tolist() if p)
+            for values in (each.flatten(), labels, 3 * each.flatten() + labels)
+        )
+        assert counted.h_t == pytest.approx(of_t, abs=1e-12)
+        assert counted.i_ty == pytest.approx(of_t + of_y - both, abs=1e-12)
+
+
+def test_estimates_of_one_call_share_no_storage() -> None:
+    layers = {name: random_layer(seed)[0] for seed, name in enumerate("ab")}
+    planes = plane_information(layers, random_layer(0)[1], bins=8)
+    fields = [field for pair in planes.values() for each in pair for field in each if isinstance(field, torch.Tensor)]
+    assert len({field.untyped_storage().data_ptr() for field in fields}) == len(fields) == 24
+    assert all(field.untyped_storage().nbytes() == 8 for field in fields)
