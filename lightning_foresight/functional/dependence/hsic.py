@@ -87,7 +87,10 @@ def _measure(
                 moves = value * (moves - 0.5 * influence(ll, l, l, with_l[:, 1], with_l[:, 1]) / values[2])
             error = moves.std(correction=0) / math.sqrt(k.shape[0])
     low, high = (_normalised(each).detach() for each in (of_unbiased, of_biased))
-    return _Measured(value, error, (low - _Z * error).clamp(min=0), high + _Z * error)
+    # An unbiased value may lie below 0, and rounding may put one above 1.
+    lower, upper = (low - _Z * error).clamp(min=0), high + _Z * error
+    upper = upper.clamp(max=1) if normalised else upper
+    return _Measured(value, error, torch.minimum(lower, value.detach()), torch.maximum(upper, value.detach()))
 
 
 def _normalised(values: list[Tensor]) -> Tensor:
@@ -127,7 +130,7 @@ def hsic(
         unbiased: Whether to use the unbiased estimate; it can be below zero.
         std_error: Whether to estimate the standard error, a second pass over the pairs. It is valid under dependence;
             for independent samples it is not: see :func:`independence_test`. The 95% interval, from the unbiased form's
-            lower end to the biased one's upper end and never below 0, holds there too.
+            lower end to the biased one's upper end, below 0 only where the value is, holds there too.
 
     Returns:
         The estimate, a scalar in float64 through which gradients flow.
@@ -191,7 +194,6 @@ def cka(
         1.0
     """
     measured = _measure("cka", x, y, kernel, bandwidth, unbiased, True, std_error)
-    measured = measured._replace(upper=measured.upper.clamp(max=1))
     method = f"{'unbiased' if unbiased else 'biased'} CKA ({kernel})"
     return make_estimate(**measured._asdict(), num_samples=x.shape[0], method=method)
 
@@ -226,9 +228,9 @@ def distance_correlation(x: Tensor, y: Tensor, *, unbiased: bool = False, std_er
         0.491
     """
     measured = _measure("distance_correlation", x, y, "distance", 1.0, unbiased, True, std_error)
-    value, error, lower, upper = measured._replace(upper=measured.upper.clamp(max=1))
+    value, error, lower, upper = measured
     if not unbiased:
-        value, lower, upper = value.clamp(min=0).sqrt(), lower.sqrt(), upper.clamp(min=0).sqrt()
+        value, lower, upper = value.clamp(min=0).sqrt(), lower.clamp(min=0).sqrt(), upper.clamp(min=0).sqrt()
         error = error / (2 * value.detach()).clamp(min=1e-12)
     method = "unbiased squared distance correlation" if unbiased else "distance correlation"
     return make_estimate(value, std_error=error, num_samples=x.shape[0], lower=lower, upper=upper, method=method)

@@ -209,3 +209,15 @@ def test_intervals_hold_weak_dependence_and_none(weight: float) -> None:
             low, high = estimate.interval()
             inside[index] += low.item() <= truth + 1e-12 and truth <= high.item() + 1e-12
     assert inside.min() >= 52  # 95% of 60 is 57; three standard deviations below
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_interval_holds_its_own_value(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(50, 8, generator=generator), torch.randn(50, 3, generator=generator)
+    for measure in (hsic, cka, distance_correlation):
+        for unbiased in (True, False):
+            for other in (y, x):  # independent, where the value may be below 0, and the same, where it is 1
+                estimate = measure(x, other, unbiased=unbiased)
+                lower, upper = estimate.interval()
+                assert lower <= estimate.value <= upper
