@@ -17,7 +17,11 @@ from lightning_foresight.functional.mutual_information._fitted_noise import fitt
 from lightning_foresight.functional.mutual_information._label_entropy import standard_error
 from lightning_foresight.functional.mutual_information.kde import kde_information
 from lightning_foresight.functional.mutual_information.noisy import LARGEST_BIAS
-from lightning_foresight.functional.mutual_information.registry import find_estimator, mutual_information
+from lightning_foresight.functional.mutual_information.registry import (
+    check_has_unit,
+    find_estimator,
+    mutual_information,
+)
 
 _OWNER = "layer_pair_information"
 # Those that declare noise, without which one layer determines the next.
@@ -33,9 +37,10 @@ def check_layer_pair_estimator(owner: str, name: str, options: dict[str, Any] | 
         options: The estimator's own options.
 
     Raises:
-        ValueError: As :func:`find_estimator`.
+        ValueError: As :func:`find_estimator`, or if its values have no unit.
     """
     find_estimator(owner, name, "input" if name in _NOISY else "pair", options)
+    check_has_unit(owner, name)
 
 
 @takes(first=data, second=data)

@@ -124,3 +124,9 @@ def test_value_is_not_valid_for_all_inputs_where_those_given_hardly_overlap() ->
     apart = estimate(5, 0.1)  # 14.2 bits, of which 300 samples can show log2 300 = 8.2
     assert apart.kind == "not_valid"
     assert apart.value.item() < 8.23
+
+
+@pytest.mark.parametrize("measure", ["cka", "hsic", "nhsic", "distance_correlation"])
+def test_measures_without_unit_are_no_information_between_layers(measure: str) -> None:
+    with pytest.raises(ValueError, match=r"layer_pair_information\(estimator=.*without unit.*functional\."):
+        layer_pair_information(*_layers(), estimator=measure)
