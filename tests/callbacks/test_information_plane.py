@@ -438,8 +438,9 @@ def test_only_layers_that_feed_a_function_are_told_of_activations_that_cannot_be
     assert "Behind one forward calls" in normed
 
 
-def test_blocks_of_a_transformer_are_chosen_by_a_glob():
-    callback = InfoPlaneCallback(layers=["*.layers.?", "head"], reduce="mean_tokens", log_figures=False)
+@pytest.mark.parametrize("blocks", ["*.layers.?", nn.TransformerEncoderLayer], ids=["glob", "type"])
+def test_blocks_of_a_transformer_are_chosen_by_glob_or_type(blocks):
+    callback = InfoPlaneCallback(layers=[blocks, "head"], reduce="mean_tokens", log_figures=False)
     fit(callback, model=Encoder, max_epochs=1)
     layers = {key.split("/")[1] for key in callback.history.keys()}  # noqa: SIM118
     assert layers == {"encoder.layers.0", "encoder.layers.1", "head"}
