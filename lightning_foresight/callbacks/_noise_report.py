@@ -19,7 +19,7 @@ from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.functional.gradient_noise import BatchSizeSuggestion, NoiseScale, suggest_batch_size
 from lightning_foresight.probes.gradient_groups import select_parameters
 from lightning_foresight.probes.gradient_rerun import TrainingLoss
-from lightning_foresight.probes.noise_scale import check_loader, probe_noise_scale
+from lightning_foresight.probes.noise_scale import check_loader, probe_noise_scale_for
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,8 +111,8 @@ class NoiseReport(ForesightCallback):
         loss = TrainingLoss(pl_module, list(parameters.values()))
         batches = ((_as_in_training(pl_module, batch), None) for batch in dataloader)
         level = self.averaging.level
-        return probe_noise_scale(
-            loss, lambda value, _: value, batches,
+        return probe_noise_scale_for(
+            f"{self.name}.probe", loss, lambda value, _: value, batches,
             rtol=rtol, max_batches=max_batches, level=level, seed=self.seed, batch_size=self._count,
         )  # fmt: skip
 

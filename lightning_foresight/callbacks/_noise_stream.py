@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Sequence
+from statistics import median_high, multimode
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 PARTS = ("b_simple", "trace_sigma", "grad_sq_norm")
 BANDS = (*PARTS, "efficiency")
 FEW_SKIPPED = 8
+RECENT = 32  # observed steps whose sizes say how large a batch usually is
 PARTS_LEVEL = 0.95  # coverage of the intervals of what is no noise scale
 
 
@@ -58,6 +62,7 @@ class NoiseStream:
         self._waiting: list[tuple[Tensor, int, str]] = []
         self.num_unseen = 0  # backward passes since the last step or zero_grad that nobody looked at
         self._num_skipped = 0
+        self._sizes: deque[float] = deque(maxlen=RECENT)
 
     @property
     def window(self) -> GradientWindow:
@@ -113,7 +118,9 @@ class NoiseStream:
 
     def report(self, trainer: Trainer) -> dict[str | Sequence[str], Estimate | Tensor]:
         """Add what waits to the memory and return the values to log by key; this waits for the device."""
-        batch_size = self._absorb(trainer)
+        self._absorb(trainer)
+        # An epoch may end with a smaller batch, or in the middle of an accumulation: that is not what to choose by.
+        batch_size = median_high(multimode(self._sizes)) if self._sizes else math.nan
         means, part = self.memory.means(), self.memory.part_means()
         whole, count = means[0], means[0].num_effective
         scale = ratio_interval(whole, self.level)
@@ -135,17 +142,25 @@ class NoiseStream:
     def state(self) -> dict[str, Any]:
         """Return the memory and what waits, for a checkpoint."""
         waiting = [(observation.tolist(), count, kind) for observation, count, kind in self._waiting]
-        return {"memory": self.memory.state, "waiting": waiting}
+        return {"memory": self.memory.state, "waiting": waiting, "sizes": list(self._sizes)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over the memory and observations of a checkpoint, unless they are of other groups or another kind."""
-        if state["memory"].shape[1:] == self.memory.state.shape[1:]:
-            self.memory.state = state["memory"]
-            self._waiting = [
-                (torch.tensor(values, device=self.device), count, kind) for values, count, kind in state["waiting"]
-            ]
+        saved, expected = tuple(state["memory"].shape), tuple(self.memory.state.shape)
+        if saved[1:] != expected[1:]:
+            rank_zero_warn(
+                f"gradient noise{self.suffix}: the checkpoint's observations, of shape {saved}, do not fit the groups "
+                f"and the averaging of this run, of shape {expected}; averages begin anew. Pass the groups, decay, "
+                "window and method of the saved run to go on with them."
+            )
+            return
+        self.memory.state = state["memory"]
+        self._waiting = [
+            (torch.tensor(values, device=self.device), count, kind) for values, count, kind in state["waiting"]
+        ]
+        self._sizes.extend(state.get("sizes", ()))
 
-    def _absorb(self, trainer: Trainer) -> float:
+    def _absorb(self, trainer: Trainer) -> None:
         tables, counts, kinds = zip(*self._waiting, strict=True)
         self._waiting = []
         # The ranks' small batches are averaged here; their big gradient is the reduced one on every rank already.
@@ -158,8 +173,9 @@ class NoiseStream:
             if len(self.windows) > 1:
                 (part,), batch_size = _moments(row[start:], count * trainer.world_size, "per_example")
             observations.append(Observation(whole, part))
+            if not math.isnan(batch_size):  # as where every process failed
+                self._sizes.append(batch_size)
         self.memory.add(observations)
-        return batch_size
 
 
 def _moments(row: Sequence[float], count: int, kind: str) -> tuple[list[tuple[float, float]], float]:

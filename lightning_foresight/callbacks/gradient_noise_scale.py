@@ -43,7 +43,8 @@ class GradientNoiseScaleCallback(NoiseReport):
         - ``gns/b_simple`` with ``gns/b_simple_lower`` and ``gns/b_simple_upper``, Fieller's interval. Where noise hides
           the gradient an end is infinite.
         - ``gns/trace_sigma`` and ``gns/grad_sq_norm``, the parts, with intervals.
-        - ``gns/batch_size``, the examples of the latest step, all micro-batches and devices together.
+        - ``gns/batch_size``, the examples of a step, all micro-batches and devices together: the most frequent of the
+          latest 32 observed.
         - ``gns/efficiency``, :math:`B / (B + \mathcal B_\text{simple})` at that batch size: the progress of a step over
           that of a step without noise. Near 0 larger batches pay, near 1 they do not; 0 where ``grad_sq_norm`` is not
           positive, as nothing but noise is seen then.

@@ -138,7 +138,9 @@ def signed_gradient_norms(
             "signed split: the loss does not depend on the parameters through tensors whose first axis is the batch "
             f"of {batch_size}. Expected a mean over the examples of a batch-first model. A model that is compiled "
             "together with its loss, or has the batch on another axis, is measured by "
-            'method="micro_batches" with accumulate_grad_batches.'
+            'method="micro_batches", if a step takes several batches: accumulate_grad_batches, or in manual '
+            "optimization a step at every n-th batch. Backward passes on parts of a batch are not measured: let the "
+            "DataLoader yield the parts."
         )
     signs = balanced_signs(batch_size, generator)
     with private_pass():

@@ -124,8 +124,9 @@ class GradientWindow:
         kind, size = next((micro.kind, micro.size) for micro in micro_batches if micro.norms is not None)
         if len({micro.batch_idx for micro in micro_batches}) < len(micro_batches):
             raise ValueError(
-                "an optimizer step was made of several backward passes on one batch; expected one a micro-batch, since "
-                "parts of one loss are not independent gradients. Add the parts of the loss before manual_backward."
+                "an optimizer step was made of several backward passes on one batch; expected one a batch. If they are "
+                "parts of one loss, their gradients are not independent: add them before manual_backward. If they are "
+                "parts of the batch, it cannot be told how many examples each had: let the DataLoader yield the parts."
             )
         # Only what the hooks saw: a parameter that was unfrozen in between has a gradient and no hook yet.
         known = dict.fromkeys(index for norms in seen for index in norms.indices)

@@ -91,7 +91,28 @@ def probe_noise_scale(
         >>> model.weight.grad is None
         True
     """
-    owner = "probe_noise_scale"
+    return probe_noise_scale_for(
+        "probe_noise_scale", model, loss_fn, batches,
+        rtol=rtol, max_batches=max_batches, num_folds=num_folds, level=level,
+        preconditioner=preconditioner, seed=seed, batch_size=batch_size,
+    )  # fmt: skip
+
+
+def probe_noise_scale_for(
+    owner: str,
+    model: nn.Module,
+    loss_fn: Callable[[Any, Any], Tensor],
+    batches: Iterable[tuple[Any, Any]],
+    *,
+    rtol: float,
+    max_batches: int,
+    level: float,
+    seed: int | None,
+    batch_size: Callable[[Any], int],
+    num_folds: int = 16,
+    preconditioner: Sequence[Tensor | None] | None = None,
+) -> NoiseScale:
+    """Measure as :func:`probe_noise_scale`, for ``owner``, whom messages name."""
     if not isinstance(rtol, (int, float)) or not rtol > 0:
         fail(owner, "rtol", rtol, "expected a positive relative error, such as 0.1.")
     check_loader(owner, "batches", batches)
@@ -131,10 +152,11 @@ def probe_noise_scale(
     scale = folds.noise_scale(owner, level)
     b = scale.b_simple
     if not bool(b.std_error <= rtol * b.value):
+        more = f"max_batches above {max_batches}" if folds.total == max_batches else "more of them"
         warnings.warn(
             f"{owner}(rtol={rtol}): not reached by {folds.total} batches, where the relative error is "
-            f"{float(b.std_error / b.value.abs()):.2g}. Pass more of them, or max_batches above {max_batches}.",
-            stacklevel=2,
+            f"{float(b.std_error / b.value.abs()):.4g}. Pass {more}.",
+            stacklevel=3,
         )
     return scale
 

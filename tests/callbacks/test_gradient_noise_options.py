@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import pytest
+import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -244,6 +245,26 @@ def test_a_probe_of_a_model_that_steps_by_itself_is_refused():
     fit(model, [])
     with pytest.raises(ValueError, match=r"GAN optimizes manually.*Use probe_noise_scale"):
         GradientNoiseScaleCallback().probe(model, loader())
+
+
+@pytest.mark.parametrize("changed", [{"groups": "layers"}, {"window": 4}], ids=["groups", "window"])
+def test_a_checkpoint_of_other_groups_or_averaging_is_not_taken_over_in_silence(changed, tmp_path):
+    first = GradientNoiseScaleCallback(every_n_steps=1)
+    fit(fresh(Observed), first, accumulate_grad_batches=2).save_checkpoint(tmp_path / "at.ckpt")
+    second = GradientNoiseScaleCallback(every_n_steps=1, **changed)
+    trainer = pl.Trainer(
+        max_epochs=3, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        callbacks=[second], accumulate_grad_batches=2,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="the checkpoint's observations, of shape .* averages begin anew"):
+        trainer.fit(fresh(Observed), loader(), ckpt_path=tmp_path / "at.ckpt")
+    assert second.history.last()["gns/b_simple"].num_samples == 3  # those of the third epoch
+
+
+def test_a_probe_that_stays_imprecise_names_itself_and_says_what_there_is_more_of():
+    text = r"Callback\.probe\(rtol=1e-09\): not reached by 6 batches, .* error is 0?\.?[\d.]{3,}\. Pass more of them\."
+    with pytest.warns(UserWarning, match=text):
+        GradientNoiseScaleCallback().probe(fresh(Observed), loader(), rtol=1e-9)
 
 
 def test_a_suggestion_for_several_optimizers_asks_which():

@@ -112,9 +112,15 @@ def test_reports_come_at_logging_steps_and_at_the_end_of_epochs():
     callback = GradientNoiseScaleCallback(every_n_steps=1)
     fit(Observed(), callback, accumulate_grad_batches=2, log_every_n_steps=2)
     assert [row.step for row in callback.history["gns/b_simple"]] == [1, 2, 3, 5]
-    assert [row.value for row in callback.history["gns/batch_size"]] == pytest.approx(
-        [16, 10.6667, 16, 10.6667], rel=1e-4
-    )
+
+
+def test_the_batch_size_is_the_usual_one_and_not_that_of_a_last_step_with_fewer_batches():
+    callback = GradientNoiseScaleCallback(every_n_steps=1)
+    fit(Observed(), callback, accumulate_grad_batches=2, log_every_n_steps=2)  # 16, 16 and 8 + 4 examples
+    assert [row.value for row in callback.history["gns/batch_size"]] == pytest.approx([16.0] * 4)
+    last = callback.history.last()
+    noise, signal = (max(last[f"gns/{part}"].value, 0.0) for part in ("trace_sigma", "grad_sq_norm"))
+    assert last["gns/efficiency"].value == pytest.approx(16 * signal / (16 * signal + noise), rel=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:.*allows one observation")
@@ -197,10 +203,45 @@ class TwoLosses(Observed):
 
 def test_parts_of_one_loss_are_not_taken_for_micro_batches():
     callback = GradientNoiseScaleCallback(method="micro_batches")
-    with pytest.warns(UserWarning, match="several backward passes on one batch; .* Add the parts of the loss before"):
+    with pytest.warns(UserWarning, match="several backward passes on one batch; .* add them before .* yield the parts"):
         watched = fit(fresh(TwoLosses), callback)
     assert len(callback.history) == 0
     assert_same_run(watched, fit(fresh(TwoLosses), []))
+
+
+class PartsOfBatches(TwoLosses):
+    """Each half of a batch has a backward pass of its own."""
+
+    def training_step(self, batch, batch_idx):
+        for half in zip(*(tensor.chunk(2) for tensor in batch), strict=True):
+            self.manual_backward(self.losses(half).mean() / 2)
+        self.optimizers().step()
+        self.optimizers().zero_grad()
+
+
+@pytest.mark.parametrize("method", ["auto", "micro_batches", "split"])
+def test_backward_passes_on_parts_of_a_batch_are_refused_with_advice_that_manual_optimization_can_follow(method):
+    callback = GradientNoiseScaleCallback(method=method, every_n_steps=1)
+    with pytest.warns(UserWarning, match="let the DataLoader yield the parts"):
+        fit(fresh(PartsOfBatches), callback)
+    assert len(callback.history) == 0
+
+
+class ListOfParameters(Observed):
+    def __init__(self):
+        super().__init__()
+        self.net = None
+        self.parts = nn.ParameterList([nn.Parameter(torch.randn(6, width)) for width in (2, 1)])
+
+    def losses(self, batch):
+        return nn.functional.cross_entropy(batch[0] @ torch.cat(list(self.parts), 1), batch[1], reduction="none")
+
+
+def test_parameters_outside_of_layers_are_named_where_single_examples_cannot_be_measured():
+    callback = GradientNoiseScaleCallback(method="per_example", every_n_steps=1)
+    with pytest.warns(UserWarning, match=r"no outer products for parts\.0, parts\.1.*method=\"split\""):
+        fit(fresh(ListOfParameters), callback)
+    assert len(callback.history) == 0
 
 
 class Compiled(Observed):
