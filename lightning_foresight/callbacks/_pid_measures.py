@@ -28,6 +28,8 @@ from lightning_foresight.functional.partial_information.complexity import (
 from lightning_foresight.functional.partial_information.lattice import MAX_SOURCES
 from lightning_foresight.metrics.joint_table import JointTable
 
+_ENOUGH = 16  # samples to an occupied cell, from which on bins claim an estimate of mutual information
+_CELLS = "cells"  # counted beside mi, and not logged
 KEYS = {"complexity": ("complexity",), "invariants": ("redundancy", "vulnerability")}
 
 
@@ -41,11 +43,16 @@ def measure_layer(
 ) -> dict[str, Estimate]:
     """Mean over sets of sources, with the standard error of that mean or the spread over resampled rows.
 
-    Values that are no numbers are left out: a ratio of no information, in some sets or in all of them.
+    Values that are no numbers are left out: a ratio of no information, in some sets or in all of them. Mutual
+    information of fewer than 16 samples to an occupied cell is an upper bound, or not valid with a correction.
     """
     values = {
         key: known for key, row in _values(states, target, plans, correction).items() if len(known := _known(row))
     }
+    cells = values.pop(_CELLS, None)
+    kinds = {}
+    if cells is not None and bool(cells.max() * _ENOUGH > states.num_samples):
+        kinds["mi"] = "upper_bound" if correction == "none" else "not_valid"
     if bootstrap:
         again: dict[str, list[Tensor]] = {key: [] for key in values}
         for _ in range(bootstrap):
@@ -58,15 +65,21 @@ def measure_layer(
         # Of a single set there is no spread to judge by.
         errors = {key: _spread(row) / math.sqrt(len(row)) for key, row in values.items()}
     return {
-        key: make_estimate(row.mean(), std_error=errors[key], num_samples=states.num_samples, method="plug-in")
+        key: make_estimate(
+            row.mean(),
+            std_error=errors[key],
+            num_samples=states.num_samples,
+            kind=kinds.get(key, "estimate"),
+            method="plug-in",
+        )
         for key, row in values.items()
     }
 
 
 def measure_nulls(
     states: LayerStates, shuffled: Tensor, plans: list[Plan], correction: str, *, of: Container[str]
-) -> dict[str, Tensor]:
-    """What the same samples read of labels that know nothing, as plain numbers: they estimate nothing.
+) -> dict[str, Estimate]:
+    """What the same samples read of labels that know nothing, without an error: one order of them was drawn.
 
     Args:
         states: The codes of a layer.
@@ -77,7 +90,11 @@ def measure_nulls(
     """
     nulls = [plan for plan in plans if isinstance(plan.measure, str) and plan.measure != "invariants"]
     null = measure_layer(states, shuffled, nulls, correction)
-    return {f"{key}_null": null[key].value for key in ("mi", "complexity") if key in null and key in of}
+    return {
+        f"{key}_null": null[key]._replace(std_error=torch.full_like(null[key].value, math.nan))
+        for key in ("mi", "complexity")
+        if key in null and key in of
+    }
 
 
 def _values(
@@ -123,7 +140,8 @@ def _values_of(table: JointRows, measure: str | JointTable, correction: str) -> 
         return {"redundancy": invariants.redundancy, "vulnerability": invariants.vulnerability}
     joint, sources, known = (_entropy(groups, correction) for groups in _groups(table))
     saturation = discrete_entropy(table.weights).saturation
-    return {"mi": sources + known - joint, **_counted(table, "saturation", saturation)}
+    cells = _counted(table, _CELLS, (table.weights > 0).sum().to(joint.dtype))
+    return {"mi": sources + known - joint, **cells, **_counted(table, "saturation", saturation)}
 
 
 def _groups(table: JointRows) -> Iterable[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -62,6 +63,8 @@ class PlaneValues:
         """The estimator and its numbers: values change with the resolution, so a picture says which one it was."""
         if not isinstance(self.estimator, str):
             return type(self.estimator).__name__
+        if self.estimator == "auto":
+            return _title_of_auto(self.options)
         shown = {name: len(value) if isinstance(value, list) else value for name, value in self.options.items()}
         options = ", ".join(f"{name}={value:.3g}" for name, value in shown.items() if isinstance(value, int | float))
         return f"{self.estimator} ({options})" if options else self.estimator
@@ -90,8 +93,10 @@ class PlaneValues:
             measured[f"I_TY{suffix}"] = about_label
             if self.null:
                 null = f"{layer}/I_TY{suffix}_null"
+                found = self._about_label(null, activation, labels[samples.shuffle])
                 # A number to compare with, not an estimate of anything: it has no interval of its own.
-                measured[f"I_TY{suffix}_null"] = self._about_label(null, activation, labels[samples.shuffle]).value
+                unknown = torch.full_like(found.value, math.nan)
+                measured[f"I_TY{suffix}_null"] = found._replace(std_error=unknown, lower=None, upper=None)
         if isinstance(self.estimator, DependenceMetric):
             assert inputs is not None
             return measured | {"I_XT": _as_estimate(self.estimator.dependence(inputs, activation), len(inputs))}
@@ -122,6 +127,13 @@ class PlaneValues:
             labels = as_second_argument(self.estimator, labels, like=activation)
             return _as_estimate(self.estimator.dependence(activation, labels), len(activation))
         return label_information(activation, labels, estimator=self.estimator, **self._options(question))
+
+
+def _title_of_auto(options: Mapping[str, Any]) -> str:
+    """What auto picks for the two questions about a layer."""
+    std = options.get("noise_std")
+    noise = f"noise {100 * options.get('relative_noise', 0.05):.3g}%" if std is None else f"noise {std:.3g}"
+    return f"auto: {noise}, Ross kNN (k={options.get('k', 3)})"
 
 
 def _as_estimate(value: Estimate | Tensor, num_samples: int) -> Estimate:

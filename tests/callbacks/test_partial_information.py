@@ -71,7 +71,9 @@ def test_nulls_are_the_information_and_the_complexity_about_shuffled_labels():
     for key, value in expected.items():
         row = last[f"pid/{OUTPUT}/{key}_null"]
         assert row.value == pytest.approx(float(value), abs=1e-9)
-        assert row.kind == "plain"
+        assert row.num_samples == NUM_SAMPLES
+        assert math.isnan(row.lower)
+        assert math.isnan(row.upper)
     assert 0 < last[f"pid/{OUTPUT}/mi_null"].value < last[f"pid/{OUTPUT}/mi"].value
     without = PIDCallback(layers=OUTPUT, null=False)
     fit(without)
