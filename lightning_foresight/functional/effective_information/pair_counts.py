@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_foresight.functional._memory import chunk_length, chunks
 
 # Sizes for the cache of a CPU's core: cells of the tables of one chunk, and codes that are counted at once.
-CPU_CELLS, CPU_CODES = 2**16, 2**17
+CPU_CELLS, CPU_CODES = 2**16, 2**19
 # Bytes of codes that are scattered at once where tables are too large for narrow ones.
 CPU_SCATTER = 2**21
 # Narrow codes are a matter of memory traffic: counting is little else.
