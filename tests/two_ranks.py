@@ -1,20 +1,32 @@
-"""Running a module of the tests that starts two processes, each of which leaves a file."""
+"""Two CPU processes for all tests that take two, since starting them is most of the time. Run by ``conftest.py``."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from pathlib import Path
+from importlib import import_module
 
-ROOT = Path(__file__).parents[1]
+import torch
+import torch.distributed as dist
+
+# Each has a function that says what a rank finds; the process group is there already.
+JOBS = (
+    "tests.metrics.joint_table_two_processes",
+    "tests.metrics.dependence_two_processes",
+    "tests.contract.two_processes",
+    "tests.contract.noise_two_processes",
+)
 
 
-def run_two_ranks(module: str, folder: Path, suffix: str = ".pt") -> list[Path]:
-    """Run a module with a folder as its argument, away from what pytest has set up; return the file of each rank."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-W", "ignore", "-m", module, str(folder)]
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert run.returncode == 0, run.stderr[-3000:]
-    return [folder / f"rank{rank}{suffix}" for rank in (0, 1)]
+def _rank(rank: int, folder: str) -> None:
+    os.environ["LOCAL_RANK"] = str(rank)  # tells Lightning that it has not to start processes of its own
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    for job in JOBS:
+        torch.save(import_module(job).results(folder), f"{folder}/{job}{rank}.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    for job in JOBS:
+        import_module(job)  # once, for both
+    torch.multiprocessing.start_processes(_rank, args=(sys.argv[1],), nprocs=2, start_method="fork")

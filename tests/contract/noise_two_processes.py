@@ -1,10 +1,8 @@
-"""Two processes, their gradients whole (DDP) or in shards (FSDP2), against plain autograd. Run by a test."""
+"""Two processes, their gradients whole (DDP) or in shards (FSDP2), against plain autograd. Run by ``two_ranks``."""
 
 from __future__ import annotations
 
 import copy
-import json
-import sys
 
 import torch
 import torch.distributed as dist
@@ -128,12 +126,7 @@ def others():
     return {"values": values, "failures": sum(callback.num_failures for callback in callbacks)}
 
 
-def main(folder):
-    results = {name: {method: outcome(name, method) for method in METHODS} for name in RUNS}
+def results(folder):
+    watched = {name: {method: outcome(name, method) for method in METHODS} for name in RUNS}
     unwatched = {name: run(name, watch=False) for name in ("DDP, accumulation", "FSDP2, accumulation")}
-    with open(f"{folder}/rank{dist.get_rank()}.json", "w") as file:
-        json.dump({"watched": results, "unwatched": unwatched, "others": others()}, file)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
+    return {"watched": watched, "unwatched": unwatched, "others": others()}

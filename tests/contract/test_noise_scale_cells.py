@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from pathlib import Path
@@ -15,23 +14,22 @@ from lightning_foresight.callbacks import GradientNoiseScaleCallback
 from tests.contract.noise_cells import CELLS, EXACT, METHODS, YES, ManualAcrossEpochs, OneIsSlower, signs
 from tests.contract.noise_two_processes import RUNS
 from tests.reference.noise_runs import fit
-from tests.two_ranks import run_two_ranks
 
 ROOT = Path(__file__).parents[2]
 VERDICTS = {name: cell[-1] for name, cell in {**CELLS, **RUNS}.items()}
-ALL = [
-    (name, method, verdict)
-    for name, verdicts in VERDICTS.items()
-    for method, verdict in zip(METHODS, verdicts, strict=True)
-    if verdict is not None
-]
+on_two_ranks = pytest.mark.xdist_group("two ranks")
+
+
+def every_cell_of(names):
+    """Parametrize over name, method and verdict, in words where it is a refusal."""
+    cells = [(name, *one) for name in names for one in zip(METHODS, VERDICTS[name], strict=True) if one[1] is not None]
+    ids = [f"{name}-{method}" for name, method, _ in cells]
+    return pytest.mark.parametrize(("name", "method", "verdict"), cells, ids=ids)
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    """Both processes' results; all runs in one go, since starting them is most of the time."""
-    files = run_two_ranks("tests.contract.noise_two_processes", tmp_path_factory.mktemp("noise"), ".json")
-    return [json.loads(file.read_text()) for file in files]
+def ranks(two_ranks):
+    return two_ranks("tests.contract.noise_two_processes")
 
 
 def run_cell(name, method, every_n_steps=1, **others):
@@ -61,18 +59,9 @@ def check_values(reported, noise, signal, tolerance):
     assert reported["grad_sq_norm"] == pytest.approx(float(signal.mean()), abs=tolerance * scale)
 
 
-@pytest.mark.parametrize(("name", "method", "verdict"), ALL, ids=[f"{name}-{method}" for name, method, _ in ALL])
-def test_each_cell_is_right_or_refused_in_words(name, method, verdict, request):
-    if name in RUNS:
-        for rank in request.getfixturevalue("ranks"):
-            result = rank["watched"][name][method]
-            if verdict != YES:
-                assert verdict in result
-                continue
-            assert result["failures"] == 0
-            assert result["num_samples"] == len(result["noise"])
-            check_values(result["reported"], result["noise"], result["signal"], 1e-5)
-    elif verdict == YES:
+@every_cell_of(CELLS)
+def test_each_cell_is_right_or_refused_in_words(name, method, verdict):
+    if verdict == YES:
         callback, seen, _ = run_cell(name, method)
         assert callback.num_failures == 0
         last = callback.history.last()
@@ -87,6 +76,19 @@ def test_each_cell_is_right_or_refused_in_words(name, method, verdict, request):
         except ValueError as error:
             said = [str(error)]
         assert any(verdict in text for text in said), said
+
+
+@on_two_ranks
+@every_cell_of(RUNS)
+def test_each_cell_of_two_processes_is_right_or_refused_in_words(ranks, name, method, verdict):
+    for rank in ranks:
+        result = rank["watched"][name][method]
+        if verdict != YES:
+            assert verdict in result
+            continue
+        assert result["failures"] == 0
+        assert result["num_samples"] == len(result["noise"]) > 0
+        check_values(result["reported"], result["noise"], result["signal"], EXACT)
 
 
 @pytest.mark.parametrize("every", [2, 3])
@@ -131,6 +133,7 @@ def test_an_optimizer_whose_steps_are_never_seen_whole_is_named():
     assert {key for row in callback.history for key in [row.key] if "b_simple" in key} == {"gns/b_simple/optimizer_0"}
 
 
+@on_two_ranks
 def test_both_ranks_report_the_same_and_count_all_examples(ranks):
     for name, methods in ranks[0]["watched"].items():
         for method, result in methods.items():
@@ -140,12 +143,14 @@ def test_both_ranks_report_the_same_and_count_all_examples(ranks):
                 assert result["reported"]["batch_size"] == pytest.approx(size)
 
 
+@on_two_ranks
 def test_both_ranks_agree_on_curvature_calibrated_layers_and_windows(ranks):
     assert [rank["others"]["failures"] for rank in ranks] == [0, 0]
     assert {"gns/trace_h_sigma", "norms/b_norm_layers", "window/b_simple/net.0"} <= set(ranks[0]["others"]["values"])
     assert ranks[0]["others"]["values"] == ranks[1]["others"]["values"]
 
 
+@on_two_ranks
 @pytest.mark.parametrize("name", ["DDP, accumulation", "FSDP2, accumulation"])
 def test_watching_leaves_the_weights_and_hooks_of_two_processes_alone(ranks, name):
     for rank in ranks:

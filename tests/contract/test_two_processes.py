@@ -7,13 +7,13 @@ import torch
 
 from lightning_foresight.history import History
 from tests.contract.cases import CALLBACKS
-from tests.two_ranks import run_two_ranks
+
+pytestmark = pytest.mark.xdist_group("two ranks")
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    files = run_two_ranks("tests.contract.two_processes", tmp_path_factory.mktemp("ranks"))
-    return [torch.load(file) for file in files]
+def ranks(two_ranks):
+    return two_ranks("tests.contract.two_processes")
 
 
 def test_two_processes_end_with_the_same_bits(ranks):

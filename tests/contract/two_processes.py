@@ -1,17 +1,16 @@
-"""Trains the tiny model on two CPU processes, watched and not, and saves what each rank ends with. Run by a test."""
+"""Trains the tiny model on two CPU processes, watched and not: what each rank ends with. Run by ``two_ranks``."""
 
 from __future__ import annotations
 
-import sys
+from typing import Any
 
-import torch
 from pytorch_lightning.loggers import CSVLogger
 
 from tests.contract.cases import CALLBACKS, fit, state_of
 
 
-def main(folder: str) -> None:
-    results = {}
+def results(folder: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for watched in (True, False):
         callbacks = {name: make(prefix=name) for name, make in CALLBACKS.items()} if watched else {}
         trainer = fit(
@@ -22,12 +21,8 @@ def main(folder: str) -> None:
             logger=CSVLogger(folder),
             log_every_n_steps=1,
         )
-        results["watched" if watched else "unwatched"] = state_of(trainer)
+        found["watched" if watched else "unwatched"] = state_of(trainer)
         if watched:
-            results["histories"] = {name: callback.history.state_dict() for name, callback in callbacks.items()}
-            results["failures"] = {name: callback.num_failures for name, callback in callbacks.items()}
-    torch.save(results, f"{folder}/rank{trainer.global_rank}.pt")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
+            found["histories"] = {name: callback.history.state_dict() for name, callback in callbacks.items()}
+            found["failures"] = {name: callback.num_failures for name, callback in callbacks.items()}
+    return found

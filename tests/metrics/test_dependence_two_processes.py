@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from lightning_foresight.functional import distance_correlation
 from tests.metrics.dependence_two_processes import measures, samples, values
-from tests.two_ranks import run_two_ranks
+
+pytestmark = pytest.mark.xdist_group("two ranks")
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    files = run_two_ranks("tests.metrics.dependence_two_processes", tmp_path_factory.mktemp("ranks"))
-    return [torch.load(file) for file in files]
+def ranks(two_ranks):
+    return two_ranks("tests.metrics.dependence_two_processes")
 
 
 @pytest.mark.parametrize("name", measures().keys())

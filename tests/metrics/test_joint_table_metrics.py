@@ -1,25 +1,20 @@
 from __future__ import annotations
 
 import pickle
-from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from lightning_foresight import functional
 from lightning_foresight.metrics import (
     BrojaPID,
-    JointTable,
     OInformation,
     RepresentationalComplexity,
     ShannonInvariants,
     SxPID,
 )
+from tests.metrics.joint_table_two_processes import DENSE, KEPT, Table, samples
 
-KEPT = {}
-DENSE = {"num_sources": 3, "levels": 4, "num_targets": 3}
 METRICS = {
     SxPID: lambda table: functional.sx_pid(table).average,
     BrojaPID: lambda table: functional.broja_pid(table).synergy,
@@ -34,11 +29,6 @@ def value_of(result) -> torch.Tensor:
         if hasattr(result, name):
             return getattr(result, name)
     return result
-
-
-def samples(n: int = 200, width: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 4, (n, width), generator=generator), torch.randint(0, 3, (n,), generator=generator)
 
 
 @pytest.mark.parametrize("metric_class", METRICS)
@@ -67,12 +57,6 @@ def test_metrics_survive_pickling_cloning_and_forward(metric_class: type) -> Non
     assert torch.equal(value_of(metric.clone().compute()), whole)
 
 
-class Table(JointTable):
-    def compute(self) -> torch.Tensor:
-        table = self.table()
-        return torch.cat([table.rows.long(), table.weights[:, None]], 1)
-
-
 def test_kept_rows_are_merged_as_they_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lightning_foresight.metrics.joint_table._MERGE_ENTRIES", 100)
     metric = Table()
@@ -91,33 +75,13 @@ def test_tables_too_large_to_be_dense_keep_rows() -> None:
     assert Table(levels=[2, 3], num_targets=3).shape == (2, 3, 3)
 
 
-def _rank(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    results = {}
-    sources, target = samples()
-    for name, options, split in (("kept", KEPT, 70), ("dense", DENSE, 70), ("idle", KEPT, 200)):
-        metric = Table(**options)
-        mine = slice(0, split) if rank == 0 else slice(split, None)
-        if len(target[mine]):
-            metric.update(sources[mine], target[mine])
-        results[name] = metric.compute()
-    wide, wide_target = samples(40, 100)
-    metric = Table(dtype=torch.uint8)
-    metric.update(wide[rank::2], wide_target[rank::2])
-    results["wide"] = metric.compute()
-    torch.save(results, f"{folder}/rank{rank}.pt")
-    dist.destroy_process_group()
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_two_processes_have_the_table_of_one_to_the_bit(tmp_path: Path) -> None:
-    mp.spawn(_rank, (str(tmp_path),), nprocs=2)
+@pytest.mark.xdist_group("two ranks")
+def test_two_processes_have_the_table_of_one_to_the_bit(two_ranks) -> None:
     sources, target = samples()
     one = functional.joint_table(sources, target)
     expected = torch.cat([one.rows, one.weights[:, None]], 1)
     wide = functional.joint_table(*samples(40, 100))
-    for rank in (0, 1):
-        results = torch.load(tmp_path / f"rank{rank}.pt")
+    for results in two_ranks("tests.metrics.joint_table_two_processes"):
         for name in ("kept", "dense", "idle"):
             assert torch.equal(results[name], expected), name
         assert torch.equal(results["wide"], torch.cat([wide.rows, wide.weights[:, None]], 1))
