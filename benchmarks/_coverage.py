@@ -12,8 +12,11 @@ import torch
 from scipy.stats import binom
 
 from lightning_foresight.functional import Estimate
+from lightning_foresight.functional.estimate import KINDS
 
 Z = 1.959964
+LIMIT = 1e-9  # nats, or without unit
+BOUNDS = ("lower_bound", "upper_bound", "bracket")
 # Cells of fewer claims say little by themselves; their claims are counted together.
 ENOUGH = 10
 
@@ -32,6 +35,12 @@ class Case(NamedTuple):
     # Of the drawn arrays, as tensors with columns, and a seed of the estimator's own.
     measure: Callable[..., Estimate]
     sets: dict[int, int]  # data sets by number of samples
+    largest: float = math.inf  # what the truth can be at most
+
+    @property
+    def at_limit(self) -> bool:
+        """Whether the truth is 0 or the largest possible: an interval that ends there can miss on one side only."""
+        return self.truth < LIMIT or self.truth > self.largest - LIMIT
 
 
 def count(cases: Iterable[Case]) -> dict[str, Any]:
@@ -55,7 +64,7 @@ def count(cases: Iterable[Case]) -> dict[str, Any]:
 
 def cell(case: Case, n: int, sets: int) -> dict[str, Any]:
     """Claims of one case at one number of samples, and how they held; nats."""
-    held: dict[str, list[bool]] = {"estimate": [], "lower_bound": [], "upper_bound": [], "not_valid": []}
+    held: dict[str, list[bool]] = {kind: [] for kind in KINDS}
     values, errors, widths = [], [], []
     for seed in range(sets):
         drawn = case.draw(n, np.random.default_rng(seed))
@@ -78,10 +87,11 @@ def cell(case: Case, n: int, sets: int) -> dict[str, Any]:
         "covered_of_claimed": statistics.mean(claims) if claims else None,
         **{
             f"{kind}s": {"data_sets": len(held[kind]), "hold": statistics.mean(held[kind])}
-            for kind in ("lower_bound", "upper_bound")
+            for kind in BOUNDS
             if held[kind]
         },
         "truth": case.truth,
+        "at_limit": case.at_limit,
         "bias": statistics.mean(values) - case.truth,
         "spread": spread,
         "std_error_over_spread": statistics.mean(errors) / spread if spread else None,
@@ -90,20 +100,40 @@ def cell(case: Case, n: int, sets: int) -> dict[str, Any]:
 
 
 def summarised(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Claims of several cells together, cells outside 90 to 98%, and how many of these chance makes at exactly 95%."""
-    all_claims = sum(row["claimed"] for row in rows)
-    covered = sum(row["claimed"] * (row["covered_of_claimed"] or 0) for row in rows)
-    full = [
-        (row["claimed"], round(row["claimed"] * row["covered_of_claimed"])) for row in rows if row["claimed"] >= ENOUGH
-    ]
-    bounds = [row[kind] for row in rows for kind in ("lower_bounds", "upper_bounds") if kind in row]
+    """Claims of all cells together, what claims no interval, and the cells; those at a limit are counted apart.
+
+    An interval that ends at a limit of what is measured, as at no information, misses a truth there on one side only:
+    of 95% intervals 97.5% hold it.
+    """
+    claimed, bounds = _claims(rows), [row[f"{kind}s"] for row in rows for kind in BOUNDS if f"{kind}s" in row]
     in_bounds = sum(each["data_sets"] for each in bounds)
-    widths = [row["width_over_that_of_the_spread"] for row in rows if row["claimed"] >= ENOUGH]
+    full = [row for row in rows if row["claimed"] >= ENOUGH]
+    widths = [row["width_over_that_of_the_spread"] for row in full if row["width_over_that_of_the_spread"] is not None]
+    biases = [abs(row["bias"]) for row in rows]
     return {
-        "claims": all_claims,
-        "covered": covered / all_claims if all_claims else None,
+        **claimed,
         "bounds": in_bounds,
         "bounds_hold": sum(each["data_sets"] * each["hold"] for each in bounds) / in_bounds if in_bounds else None,
+        **_cells([row for row in full if not row["at_limit"]]),
+        "at_a_limit": _claims([row for row in full if row["at_limit"]])
+        | _cells([row for row in full if row["at_limit"]]),
+        "median_width_over_that_of_the_spread": statistics.median(widths) if widths else None,
+        "median_bias": statistics.median(biases),
+        "largest_bias": max(biases),
+    }
+
+
+def _claims(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many intervals were claimed, and the share that held."""
+    claims = sum(row["claimed"] for row in rows)
+    covered = sum(row["claimed"] * (row["covered_of_claimed"] or 0) for row in rows)
+    return {"claims": claims, "covered": covered / claims if claims else None}
+
+
+def _cells(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Cells outside 90 to 98%, and how many of these chance makes at exactly 95%."""
+    full = [(row["claimed"], round(row["claimed"] * row["covered_of_claimed"])) for row in rows]
+    return {
         "cells": len(full),
         "least": min((held / claims for claims, held in full), default=None),
         "cells_below_90": sum(held < 0.9 * claims for claims, held in full),
@@ -112,5 +142,6 @@ def summarised(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "cells_surely_below_90": sum(bool(binom.cdf(held, claims, 0.9) < 0.01) for claims, held in full),
         "cells_above_98": sum(held > 0.98 * claims for claims, held in full),
         "cells_above_98_by_chance": sum(float(binom.sf(math.floor(0.98 * c), c, 0.95)) for c, _ in full),
-        "median_width_over_that_of_the_spread": statistics.median(widths) if widths else None,
+        # So many held that one in a hundred cells of 98% would show it.
+        "cells_surely_above_98": sum(bool(binom.sf(held - 1, claims, 0.98) < 0.01) for claims, held in full),
     }

@@ -45,10 +45,10 @@ def label_of(estimator: str, x: Tensor, y: Tensor, seed: int, **options: Any) ->
 
 
 def columns() -> Iterator[Case]:
-    """Single columns by nearest neighbours."""
+    """Single columns by nearest neighbours, and by EDGE, which claims nothing but has an error."""
     for group, name, draw, truth in _pairs():
-        for estimator in ("auto", "ksg"):
-            sets = {300: 100, 1000: 100 if estimator == "auto" else 50}
+        for estimator, few, many in (("auto", 100, 100), ("ksg", 100, 50), ("edge", 20, 20)):
+            sets = {300: few, 1000: many}
             yield Case(estimator, name, group, draw, truth, functools.partial(pair_of, estimator), sets)
 
 
@@ -101,8 +101,10 @@ def layers() -> Iterator[Case]:
     even, three = (0.5, 0.5), (0.2, 0.3, 0.5)
     seen = [(1, even, 0.0, 0.3), (1, even, 2.0, 0.3), (1, even, 6.0, 0.3), (2, even, 2.0, 1.0), (2, even, 6.0, 0.05)]
     seen += [(5, even, 0.0, 1.0), (5, even, 4.0, 1.0), (5, even, 2.0, 0.05)]
-    unseen = [(1, three, 2.0, 0.5), (3, even, 3.0, 0.5), (1, (0.1, 0.9), 1.0, 0.2), (2, three, 4.0, 0.2)]
-    unseen += [(8, three, 0.0, 0.1)]
+    seen += [(1, three, 2.0, 0.5), (3, even, 3.0, 0.5), (1, (0.1, 0.9), 1.0, 0.2), (2, three, 4.0, 0.2)]
+    seen += [(8, three, 0.0, 0.1)]
+    unseen = [(1, (0.4, 0.6), 3.0, 0.4), (4, even, 1.5, 0.8), (2, three, 1.5, 0.5), (6, three, 3.0, 1.5)]
+    unseen += [(1, even, 0.0, 1.0), (3, (0.25,) * 4, 2.0, 0.3)]
 
     def noisy(index: int, std: float, rows: Tensor, labels: Tensor, seed: int) -> Estimate:
         # Noise of other seeds than the rows'.
@@ -172,7 +174,8 @@ def tables() -> Iterator[Case]:
                         functools.partial(draw_table, table),
                         truth,
                         measure,
-                        {300: 200, 1000: 200, 5000: 200},
+                        {300: 400, 1000: 400, 5000: 400},
+                        math.log(table.shape[0] if index == 0 else min(table.shape)),
                     )
 
 

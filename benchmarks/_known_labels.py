@@ -53,13 +53,6 @@ def known_labels() -> dict[str, Labelled]:
         "uniform, half shared": classes(even, stats.uniform(0, 1), stats.uniform(0.5, 1)),
         "log-normal": classes((0.3, 0.7), stats.lognorm(0.8), stats.lognorm(0.8, scale=4)),
         "ten normals": classes((0.1,) * 10, *(normal(1.5 * place) for place in range(10))),
-    }
-
-
-def unseen_labels() -> dict[str, Labelled]:
-    """Return columns that were looked at only after everything about the intervals was fixed."""
-    even = (0.5, 0.5)
-    return {
         "logistic 1.5, uneven": classes((0.25, 0.75), stats.logistic(-1.5), stats.logistic(1.5)),
         "gamma 0.75 and 1.5": classes(even, stats.gamma(0.75), stats.gamma(1.5)),
         "student 3": classes(even, stats.t(3, -1), stats.t(3, 1)),
@@ -68,6 +61,19 @@ def unseen_labels() -> dict[str, Labelled]:
         "three normals, uneven": classes((0.1, 0.3, 0.6), stats.norm(-2.5), stats.norm(0, 0.5), stats.norm(2.5, 1.5)),
         "beta": classes(even, stats.beta(2, 5), stats.beta(5, 2)),
         "independent, three": classes((0.2, 0.3, 0.5), *(stats.expon(),) * 3),
+    }
+
+
+def unseen_labels() -> dict[str, Labelled]:
+    """Return columns that were looked at only after everything about the intervals was fixed."""
+    even = (0.5, 0.5)
+    return {
+        "normal 1.5, uneven": classes((0.35, 0.65), stats.norm(-1.5), stats.norm(1.5)),
+        "gamma 3 and 6": classes(even, stats.gamma(3), stats.gamma(6)),
+        "five normals": classes((0.2,) * 5, *(stats.norm(1.2 * place) for place in range(5))),
+        "cauchy": classes(even, stats.cauchy(-2), stats.cauchy(2)),
+        "rayleigh": classes((0.3, 0.7), stats.rayleigh(scale=1), stats.rayleigh(scale=2)),
+        "gumbel": classes((0.25, 0.25, 0.5), stats.gumbel_r(-2), stats.gumbel_r(0), stats.gumbel_r(3)),
     }
 
 
@@ -121,6 +127,8 @@ def dependence_of_table(table: np.ndarray, kernel: str, normalised: bool) -> flo
 def known_tables() -> dict[str, np.ndarray]:
     """Joint probabilities of T and Y, by name."""
     thirty = np.arange(1, 31) / 465
+    falling = 0.7 ** np.arange(12)
+    falling /= falling.sum()
     return {
         "2 x 2, independent": np.outer([0.5, 0.5], [0.3, 0.7]),
         "2 x 2": np.array([[0.4, 0.1], [0.15, 0.35]]),
@@ -128,15 +136,23 @@ def known_tables() -> dict[str, np.ndarray]:
         "10 x 2": np.stack([np.linspace(0.01, 0.09, 10), np.linspace(0.09, 0.01, 10)], 1),
         "30 x 3, independent": np.outer(thirty, [0.2, 0.3, 0.5]),
         "30 x 3": np.stack([thirty[::-1] * 0.4, thirty * 0.4, np.full(30, 0.2 / 30)], 1),
+        "3 x 3": np.array([[0.2, 0.05, 0.05], [0.05, 0.2, 0.1], [0.02, 0.08, 0.25]]),
+        "12 x 2, falling": np.stack([falling * np.linspace(0.1, 0.9, 12), falling * np.linspace(0.9, 0.1, 12)], 1),
+        "4 x 4, independent": np.outer([0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1]),
     }
 
 
 def unseen_tables() -> dict[str, np.ndarray]:
     """Tables that were looked at only after everything about the intervals was fixed."""
-    falling = 0.7 ** np.arange(12)
-    falling /= falling.sum()
+    six = np.array([0.25, 0.25, 0.2, 0.15, 0.1, 0.05])
+    leaning = np.stack([np.roll([0.4, 0.3, 0.2, 0.1], place) for place in range(6)])
+    twenty = 1 + 0.05 * np.sin(np.arange(20))
     return {
-        "3 x 3": np.array([[0.2, 0.05, 0.05], [0.05, 0.2, 0.1], [0.02, 0.08, 0.25]]),
-        "12 x 2, falling": np.stack([falling * np.linspace(0.1, 0.9, 12), falling * np.linspace(0.9, 0.1, 12)], 1),
-        "4 x 4, independent": np.outer([0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1]),
+        "6 x 4": six[:, None] * leaning,
+        "20 x 2, nearly even": np.stack([twenty * np.linspace(0.3, 0.7, 20), twenty * np.linspace(0.7, 0.3, 20)], 1)
+        / twenty.sum(),
+        "4 x 2, decides": np.array([[0.3, 0.0], [0.1, 0.0], [0.0, 0.35], [0.0, 0.25]]),
+        "3 x 3, even and decides": np.eye(3) / 3,
+        "4 x 3, half decides": np.array([[0.25, 0.0, 0.0], [0.0, 0.15, 0.1], [0.0, 0.1, 0.15], [0.0, 0.15, 0.1]]),
+        "5 x 3, independent": np.outer([0.1, 0.15, 0.2, 0.25, 0.3], [0.25, 0.35, 0.4]),
     }

@@ -157,13 +157,6 @@ def known_pairs() -> dict[str, Pair]:
         "cosine": given_normal(
             lambda y, x: pdf(y, np.cos(3 * x), 0.4), lambda x, g: np.cos(3 * x) + 0.4 * g.standard_normal(len(x)), -4, 4
         ),
-    }
-
-
-def unseen_pairs() -> dict[str, Pair]:
-    """Return pairs that were looked at only after everything about the intervals was fixed."""
-    pdf = stats.norm.pdf
-    return {
         "logistic noise": given_normal(
             lambda y, x: stats.logistic.pdf(y, x, 0.4), lambda x, g: x + g.logistic(0, 0.4, len(x)), -14, 14
         ),
@@ -178,4 +171,30 @@ def unseen_pairs() -> dict[str, Pair]:
         "gamma 0.75": gamma_sum(0.75),
         "mixture 0.7": mixture(0.7, 2.0),
         "signed roots 0.8": normal(0.8, lambda t: np.sign(t) * np.sqrt(np.abs(t))),
+    }
+
+
+def unseen_pairs() -> dict[str, Pair]:
+    """Return pairs that were looked at only after everything about the intervals was fixed."""
+    return {
+        "normal 0.4": normal(0.4),
+        "normal -0.85": normal(-0.85),
+        "student 5": student(5),
+        "gamma 3": gamma_sum(3),
+        "mixture 0.6": mixture(0.6, 1.2),
+        "laplace noise 0.4": given_normal(
+            lambda y, x: stats.laplace.pdf(y, x, 0.4), lambda x, g: x + g.laplace(0, 0.4, len(x)), -14, 14
+        ),
+        "bent": given_normal(
+            lambda y, x: stats.norm.pdf(y, np.tanh(2 * x), 0.5),
+            lambda x, g: np.tanh(2 * x) + 0.5 * g.standard_normal(len(x)),
+            -5,
+            5,
+        ),
+        "beta noise": given_normal(
+            lambda y, x: stats.beta.pdf(y - x + 1, 2, 2, scale=2),
+            lambda x, g: x - 1 + 2 * g.beta(2, 2, len(x)),
+            -8,
+            8,
+        ),
     }

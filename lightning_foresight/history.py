@@ -26,8 +26,8 @@ class Row(NamedTuple):
         lower: Lower end of its interval; the value itself where it is exact, NaN where the error is unknown.
         upper: Upper end, likewise.
         num_samples: Samples behind the value; 0 for an exact result.
-        kind: ``"exact"``, ``"estimate"``, ``"lower_bound"``, ``"upper_bound"`` or ``"not_valid"``, as its
-            :class:`~lightning_foresight.functional.Estimate` says; ``"plain"`` for a number without one.
+        kind: ``"exact"``, ``"estimate"``, ``"lower_bound"``, ``"upper_bound"``, ``"bracket"`` or ``"not_valid"``, as
+            its :class:`~lightning_foresight.functional.Estimate` says; ``"plain"`` for a number without one.
     """
 
     step: int

@@ -105,8 +105,10 @@ def discrete_entropy(
 
     Returns:
         An :class:`~lightning_foresight.functional.Estimate` of shape ``(...)`` in float64. ``std_error`` is the delta
-        method's :math:`\sqrt{\operatorname{Var}(\log p) / n}` of the plug-in value; ``saturation`` is the plug-in value
-        over :math:`\log n`.
+        method's :math:`\sqrt{\operatorname{Var}(\log p) / n}` of the plug-in value, of the first order: it knows no
+        bias, and is up to 1.7 times too large where cells are nearly even. A 95% interval comes with
+        ``mutual_information(values, values, estimator="binned")``. ``saturation`` is the plug-in value over
+        :math:`\log n`.
 
     Raises:
         ValueError: If counts are negative or hold no sample, the correction is not known, or ``num_cells`` is less than

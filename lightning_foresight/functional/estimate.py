@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_foresight.functional._checks import number_tensor, takes
 
-KINDS = ("estimate", "exact", "lower_bound", "upper_bound", "not_valid")
+KINDS = ("estimate", "exact", "lower_bound", "upper_bound", "bracket", "not_valid")
 
 
 class Estimate(NamedTuple):
@@ -26,7 +26,9 @@ class Estimate(NamedTuple):
             Near 1 the value says how many samples there were, and nothing about the network.
         lower: Lower end of an interval or a lower bound, where the estimator has one of its own.
         upper: Upper end, likewise.
-        kind: What ``value`` claims to be: ``"estimate"``, ``"exact"``, ``"lower_bound"``, ``"upper_bound"`` or
+        kind: What ``value`` claims to be: an ``"estimate"``, of which the interval is a 95% confidence interval;
+            ``"exact"``; a ``"lower_bound"`` or an ``"upper_bound"``; a number in a ``"bracket"`` (bounds, not a
+            confidence interval: they hold what is measured, and may be far apart whatever the number of samples); or
             ``"not_valid"`` (the estimator's assumptions do not hold on this input).
         method: How it was computed, in words, for instance ``"binned (miller_madow)"``.
 
@@ -49,6 +51,8 @@ class Estimate(NamedTuple):
 
     def interval(self, level: float = 0.95) -> tuple[Tensor, Tensor]:
         """Return the estimator's own ``(lower, upper)``, or the normal interval ``value -+ z * std_error``.
+
+        What they claim is in ``kind``: of a bound one end holds, of a bracket both are bounds.
 
         Args:
             level: Coverage of the normal interval; bounds of the estimator's own do not depend on it.

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
-from typing import TypeVar
 
-import torch
 from torch import Tensor
 
-T = TypeVar("T", float, Tensor)
-Z = NormalDist().inv_cdf(0.975)
+from lightning_foresight.functional._noncentral import Z, entropy_interval
 
 
 def standard_error(terms: Tensor) -> Tensor:
@@ -19,12 +15,10 @@ def standard_error(terms: Tensor) -> Tensor:
 
 
 def label_entropy_end(counts: Tensor) -> Tensor:
-    r"""Upper end of a 95% interval of H(Y) in nats, where the interval of I(T;Y) has to end.
+    """Upper end of a 95% interval of H(Y) in nats, where the interval of I(T;Y) has to end.
 
     The entropy of the given labels is itself an estimate: an interval that ends there misses the truth in half of all
     samples where the layer decides the label.
-
-    .. math:: \hat H + \frac{k - 1}{2n} + z \sqrt{\frac{\mathrm{var}(-\log \hat p)}{n} + \frac{k - 1}{2n^2}} \le \log k
 
     Args:
         counts: How often each of the labels occurs, shape ``(labels,)``; zeros do not count.
@@ -33,13 +27,7 @@ def label_entropy_end(counts: Tensor) -> Tensor:
     surprisals = n.log() - weights.clamp(min=1).log()
     plug_in = weights @ surprisals / n
     variance = weights @ (surprisals - plug_in).square() / n
-    return torch.minimum(end_of_entropy(plug_in, variance, seen, n), seen.log())
-
-
-def end_of_entropy(plug_in: T, variance: T, seen: T | int, n: T | int) -> T:
-    """Upper end of a 95% interval of the entropy of ``seen`` values; numbers, or tensors of them."""
-    bias = (seen - 1) / (2 * n)  # Miller and Madow's; all the spread there is where the values are even
-    return plug_in + bias + Z * ((variance + bias) / n) ** 0.5
+    return entropy_interval(plug_in, variance, seen, n)[1]
 
 
 def largest_of_seen(counts: tuple[int, ...], n: int, enough: int) -> float:

@@ -14,9 +14,9 @@ from lightning_foresight.functional.mutual_information._arguments import as_rows
 from lightning_foresight.functional.mutual_information._constant import varying_columns
 from lightning_foresight.functional.mutual_information._distances import row_blocks
 from lightning_foresight.functional.mutual_information._fitted_noise import fitted_variance
-from lightning_foresight.functional.mutual_information._label_entropy import standard_error
+from lightning_foresight.functional.mutual_information._label_entropy import Z, standard_error
 from lightning_foresight.functional.mutual_information.kde import kde_information
-from lightning_foresight.functional.mutual_information.noisy import LARGEST_BIAS
+from lightning_foresight.functional.mutual_information.noisy import bracket
 from lightning_foresight.functional.mutual_information.registry import (
     check_has_unit,
     find_estimator,
@@ -66,10 +66,11 @@ def layer_pair_information(
         **options: The estimator's own.
 
     Returns:
-        The estimate, a scalar. With ``"noisy"`` ``std_error`` is that of the draws and the samples' terms, and ``kind``
-        is ``"not_valid"`` where half of what the samples' own terms make out is more than 1.3 of it: the value is then
-        one of these samples, at most :math:`\log n`, and not of all inputs. With
-        ``"kde"`` it is NaN: a difference of bounds is no bound, and ``lower`` and ``upper`` hold what is certain.
+        The estimate, a scalar. With ``"noisy"`` ``std_error`` is that of the draws and the samples' terms, the interval
+        is for all inputs, as that of I(X;T), and ``kind`` is ``"not_valid"`` where half of what the samples' own terms
+        make out is more than 1.3 standard errors: the value is then one of these samples, at most :math:`\log n`.
+        With ``"kde"`` ``std_error`` is NaN and ``kind`` ``"bracket"``: a difference of bounds is no bound, and
+        ``lower`` and ``upper`` hold what is certain.
 
     Raises:
         ValueError: If the estimator or an option is not known, or the samples are not what it needs.
@@ -122,15 +123,18 @@ def _noisy_pair(
             # The own term of each mixture is 1. What leaving it out adds is lost in rounding below that of float32.
             own_1, own_2, own = (-torch.log1p(-(-each).exp().clamp(max=1 - 1e-7)) for each in (*alone, both))
             left_out.append(own_1 + own_2 - own)
-    per_sample = torch.cat(terms).view(num_draws, n).mean(0) / nats
-    value, std_error = per_sample.mean(), standard_error(per_sample)
-    biased = (torch.cat(left_out).mean() / nats).abs() / 2 > LARGEST_BIAS * std_error
+    per_sample, added = (torch.cat(each).view(num_draws, n).mean(0) / nats for each in (terms, left_out))
+    value = per_sample.mean()
+    low, high, biased = bracket(per_sample, per_sample + added)
+    lower, upper = low.mean() - Z * standard_error(low), high.mean() + Z * standard_error(high)
     return make_estimate(
         value,
-        std_error=std_error,
+        std_error=standard_error(per_sample),
         num_samples=n,
         saturation=(value * nats / math.log(n)).clamp(0, 1),
-        kind="not_valid" if bool(biased) else "estimate",
+        lower=torch.minimum(lower, value).clamp(min=0),
+        upper=torch.maximum(upper, value),
+        kind="not_valid" if biased else "estimate",
         method=f"noisy (both layers, {num_draws} draws)",
     )
 
@@ -158,6 +162,7 @@ def _kde_pair(
         saturation=both.saturation,
         lower=(low + low_two - high_both).clamp(min=0),
         upper=torch.minimum(high + high_two - low_both, torch.minimum(high, high_two)),
+        kind="bracket",
         method=f"kde (both layers, {bound}, {'fitted noise' if fitted else f'noise variance {noise_variance:g}'})",
     )
 

@@ -52,8 +52,8 @@ def kde_information(
 
     with X uniform on the given samples and :math:`N \sim \mathcal N(0, \sigma^2 1)`: the Kullback-Leibler and the
     Bhattacharyya bound. I(T;Y) is the same bound of H(T) minus that of H(T|Y), as in the literature; a difference of
-    bounds is not a bound, so its ``kind`` is ``"estimate"``, and its ``lower`` and ``upper`` hold what is certain: H(T)
-    from one bound minus H(T|Y) from the other.
+    bounds is not a bound, so its ``kind`` is ``"bracket"``: ``lower`` and ``upper`` are bounds, H(T) from one minus
+    H(T|Y) from the other. They are no confidence interval, and stay apart however many samples there are.
 
     The noise is part of the definition: a deterministic layer has none, and the value depends on the variance. The
     value of I(T;Y) is that of the given samples, near H(Y) whatever the labels are once no two samples overlap
@@ -139,4 +139,4 @@ def kde_information(
     lost = most_lost(h_y - low_terms.mean(), standard_error(low_terms), surprisals - low_terms, math.log(n))
     high = torch.minimum(high_terms.mean() + Z * standard_error(high_terms), label_entropy_end(sizes.to(rows.device)))
     values = upper - upper_given_y if bound == "upper" else lower - lower_given_y
-    return i_xt, estimate(values, (h_y - lost).clamp(min=0), high, "estimate")
+    return i_xt, estimate(values, (h_y - lost).clamp(min=0), high, "bracket")

@@ -22,7 +22,8 @@ from lightning_foresight.functional.mutual_information._label_entropy import (
 _OWNER = "noisy"
 # Overlaps that float32 loses beside the largest one, as exponents.
 _LOST = -80.0
-# In standard errors: what the own terms of the mixture may add before the value is called a bound.
+# In standard errors: what the own terms of the mixture may add before the value is called a bound: to first order the
+# interval knows it, and what is left is of second order.
 LARGEST_BIAS = 1.3
 
 
@@ -56,10 +57,12 @@ def noisy_information(
 
     For X uniform on the given samples the density is this mixture, so the only error is that of the draws. When the
     samples stand for a larger set, I(X;T+N) is at most :math:`\log n` and too low; leaving out the sample's own term of
-    the mixture makes it too high. I(T+N;Y) is too high, since classes have fewer samples than all, and too low without
-    the own terms. ``lower`` and ``upper`` are these brackets for the population of inputs, each end 1.96 standard
-    errors further out: an interval of at least 95%. That of I(X;T+N) may exceed :math:`\log n`, which limits the value
-    of these samples only; that of I(T+N;Y) is everything from 0 to H(Y) where the samples hardly overlap.
+    the mixture makes it too high, by as much to first order. I(T+N;Y) is too high, since classes have fewer samples
+    than all, and too low without the own terms. ``lower`` and ``upper`` are for the population of inputs: the ends of a
+    95% interval about the mean of both. Where half of what they differ by is more than 1.3 standard errors, as where
+    samples hardly overlap, the ends are either value and 1.96 standard errors, and ``kind`` is a bound. That of
+    I(X;T+N) may exceed :math:`\log n`, which limits the value of these samples only; that of I(T+N;Y) is then
+    everything from 0 to H(Y).
 
     Args:
         activations: Shape ``(n, ...)``, one row for each of n distinct inputs.
@@ -74,8 +77,8 @@ def noisy_information(
     Returns:
         Estimates of I(X;T+N) and I(T+N;Y), scalars in float64. ``std_error`` is that of the draws and the samples'
         terms; ``saturation`` is I(X;T+N) over :math:`\log n`. The ends of I(T+N;Y) are kept within 0
-        and the upper end of H(Y)'s own. Where half of what the own terms make out is more than 1.3 standard errors,
-        ``kind`` is ``"lower_bound"`` of I(X;T+N), ``"upper_bound"`` of I(T+N;Y).
+        and the upper end of H(Y)'s own. Where they are a bracket only, ``kind`` is ``"lower_bound"`` of I(X;T+N),
+        ``"upper_bound"`` of I(T+N;Y).
 
     Raises:
         ValueError: If activations are not finite, labels are not integers or do not match, or an option is out of
@@ -143,24 +146,38 @@ def noisy_information(
     saturation = (terms_x.mean() / math.log(n)).clamp(0, 1)
     method = f"noisy (noise {float(std):.3g}, {num_draws} draws)"
 
-    def estimate(terms: Tensor, bracket: Tensor, lower: Tensor, upper: Tensor, bound: str) -> Estimate:
-        value, std_error = terms.mean(), standard_error(terms)
-        biased = bracket.mean() / 2 > LARGEST_BIAS * std_error
+    def estimate(terms: Tensor, biased: bool, lower: Tensor, upper: Tensor, bound: str) -> Estimate:
+        value = terms.mean()
         return make_estimate(
             value / nats,
-            std_error=std_error / nats,
+            std_error=standard_error(terms) / nats,
             num_samples=n,
             saturation=saturation,
-            lower=lower.clamp(min=0) / nats,
-            upper=upper / nats,
-            kind=bound if bool(biased) else "estimate",
+            lower=torch.minimum(lower, value).clamp(min=0) / nats,
+            upper=torch.maximum(upper, value) / nats,
+            kind=bound if biased else "estimate",
             method=method,
         )
 
-    lower, upper = terms_x.mean() - Z * standard_error(terms_x), high_terms.mean() + Z * standard_error(high_terms)
-    about_input = estimate(terms_x, high_terms - terms_x, lower, upper, "lower_bound")
+    low, high, biased = bracket(terms_x, high_terms)
+    lower, upper = low.mean() - Z * standard_error(low), high.mean() + Z * standard_error(high)
+    about_input = estimate(terms_x, biased, lower, upper, "lower_bound")
+    high, low, biased = bracket(terms_y, low_terms)
     surprisals = (n / class_sizes).log()
-    h_y, losses = surprisals.mean(), surprisals - low_terms
-    lower = h_y - most_lost(h_y - low_terms.mean(), standard_error(low_terms), losses, math.log(n))
-    upper = torch.minimum(terms_y.mean() + Z * standard_error(terms_y), label_entropy_end(one_hot.double().sum(0)))
-    return about_input, estimate(terms_y, terms_y - low_terms, lower, upper, "upper_bound")
+    h_y = surprisals.mean()
+    lower = h_y - most_lost(h_y - low.mean(), standard_error(low), surprisals - low, math.log(n))
+    upper = torch.minimum(high.mean() + Z * standard_error(high), label_entropy_end(one_hot.double().sum(0)))
+    return about_input, estimate(terms_y, biased, lower, upper, "upper_bound")
+
+
+def bracket(terms: Tensor, left_out: Tensor) -> tuple[Tensor, Tensor, bool]:
+    r"""Terms of both ends of an interval for the population of inputs, and whether they are a bracket only.
+
+    With the samples' own terms of the mixture the value is off by :math:`\mp v / 2n` on average, without them by
+    :math:`\pm v / 2n`, v being how much the mixture's terms vary at a point in units of its density: the mean of both
+    is right to first order. Where half of what they differ by is more than 1.3 standard errors, both are returned.
+    """
+    middle = (terms + left_out) / 2
+    if bool((middle - terms).mean().abs() > LARGEST_BIAS * standard_error(terms)):
+        return terms, left_out, True
+    return middle, middle, False

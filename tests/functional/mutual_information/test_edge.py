@@ -16,10 +16,12 @@ def test_information_of_single_columns_is_found_roughly(name: str) -> None:
     x, y = sample(5000, torch.Generator().manual_seed(0))
     estimate = mutual_information(x, y, estimator="edge", base=math.e)
     assert estimate.value.item() == pytest.approx(truth, abs=0.12)
-    assert estimate.kind == "estimate"
+    # Up to a tenth of a nat of it is bias, of which the samples show nothing.
+    assert estimate.kind == "not_valid"
+    assert math.isnan(estimate.interval()[0].item())
 
 
-def test_saturated_value_is_marked_as_not_valid() -> None:
+def test_value_of_many_columns_is_saturated() -> None:
     x, y = TASKS["normal-25"][0](1000, torch.Generator().manual_seed(0))
     estimate = mutual_information(x, y, estimator="edge")
     assert estimate.kind == "not_valid"

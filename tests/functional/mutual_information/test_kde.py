@@ -103,16 +103,18 @@ def test_kind_says_which_value_is_a_bound() -> None:
         i_xt, i_ty = plane_information(activations, labels, estimator="kde", bound=bound)
         assert i_xt.kind == f"{bound}_bound"
         assert i_xt.value == getattr(i_xt, bound)
-        assert i_ty.kind == "estimate"
+        assert i_ty.kind == "bracket"  # however many samples there are, its ends stay apart
         assert i_ty.lower <= i_ty.value <= i_ty.upper
 
 
 def test_ends_of_the_label_information_hold_for_all_that_these_are_samples_of() -> None:
     # Even classes that the layer decides: 1 bit, of which half of all samples' labels have less by chance.
-    for seed in range(20):
+    inside = 0
+    for seed in range(40):
         labels = torch.randint(0, 2, (200,), generator=torch.Generator().manual_seed(seed))
         low, high = plane_information(labels.double().unsqueeze(1), labels, estimator="kde")[1].interval()
-        assert low.item() < 1.0 == pytest.approx(high.item())
+        inside += int(low.item() < 1.0 == pytest.approx(high.item()))
+    assert inside >= 36  # 97.5% of 40, and three standard deviations below
     # Random labels and samples that hardly overlap: the value is 1 bit, the truth 0.
     rows = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.randint(0, 2, (300,), generator=torch.Generator().manual_seed(1))
