@@ -26,7 +26,6 @@ PARTS = ("b_simple", "trace_sigma", "grad_sq_norm")
 BANDS = (*PARTS, "efficiency")
 FEW_SKIPPED = 8
 RECENT = 32  # observed steps whose sizes say how large a batch usually is
-PARTS_LEVEL = 0.95  # coverage of the intervals of what is no noise scale
 
 
 class NoiseStream:
@@ -36,7 +35,7 @@ class NoiseStream:
         optimizer: The optimizer whose parameters are measured.
         windows: One for each observer: all parameters, and the normalisation layers if these are calibrated.
         memory: Averages the observations.
-        level: Coverage of the intervals of noise scales.
+        level: Coverage of the intervals.
         suffix: Ends the keys, to tell several optimizers apart.
         device: Where the gradients live.
     """
@@ -126,8 +125,8 @@ class NoiseStream:
         scale = ratio_interval(whole, self.level)
         known = {
             "b_simple": (scale, count),
-            "trace_sigma": (mean_interval(whole.numerator, whole.numerator_var, PARTS_LEVEL), count),
-            "grad_sq_norm": (mean_interval(whole.denominator, whole.denominator_var, PARTS_LEVEL), count),
+            "trace_sigma": (mean_interval(whole.numerator, whole.numerator_var, count - 1, self.level), count),
+            "grad_sq_norm": (mean_interval(whole.denominator, whole.denominator_var, count - 1, self.level), count),
             "efficiency": (efficiency(scale, whole.numerator, whole.denominator, batch_size), count),
         }
         if part is not None:

@@ -73,7 +73,8 @@ def fieller_interval(
     discriminant = b**2 - a * c
     # Roots without cancellation: q / a and c / q.
     q = b + torch.copysign(discriminant.clamp(min=0).sqrt(), b)
-    first, second = q / a, c / q
+    first = q / a
+    second = torch.where(q == 0, first, c / q)  # a numerator of 0 that does not vary
     small, large = torch.minimum(first, second), torch.maximum(first, second)
     bounded = a > 0
     outside_roots = (a <= 0) & (discriminant > 0)

@@ -18,6 +18,7 @@ from lightning_foresight.functional.gradient_noise.moments import (
     noise_moments,
 )
 from lightning_foresight.functional.gradient_noise.quadrature import check_level
+from lightning_foresight.functional.gradient_noise.student_t import student_t_quantile
 
 
 class NoiseScale(NamedTuple):
@@ -57,7 +58,7 @@ def noise_scale_from_norms(
         sq_norm_big: Squared norm of the mean of those gradients, likewise.
         batch_small: Examples in a small batch; the harmonic mean of the sizes when they differ.
         batch_big: ``batch_small`` times the number of small batches.
-        level: Coverage of the interval of ``b_simple``. With fewer than two observations it is the whole line.
+        level: Coverage of the intervals. With fewer than two observations that of ``b_simple`` is the whole line.
 
     Returns:
         :class:`NoiseScale`; ``num_samples`` counts observations (the effective number where they are discounted).
@@ -110,20 +111,23 @@ def noise_scale_from_sums(sums: MomentSums, *, level: float, dtype: torch.dtype,
 
 
 def noise_scale_from_means(means: MeanMoments, *, level: float, dtype: torch.dtype, method: str) -> NoiseScale:
-    """Take the ratio, with its interval, from means and the errors of the means."""
+    """Take the ratio, with its interval, from means and the errors of the means, with theirs after Student."""
     s, g, s_var, g_var, covariance, n = means
     ratio = s / g
-    lower, upper = fieller_interval(s, g, s_var, g_var, covariance, n - 1, level)
     ratio_var = (s_var - 2 * ratio * covariance + ratio**2 * g_var) / g**2
+    t = student_t_quantile(level, n - 1)
 
-    def estimate(value: Tensor, variance: Tensor, low: Tensor | None = None, up: Tensor | None = None) -> Estimate:
+    def estimate(value: Tensor, variance: Tensor, ends: tuple[Tensor, Tensor] | None = None) -> Estimate:
+        std_error = variance.clamp(min=0).sqrt()
+        lower, upper = (value - t * std_error, value + t * std_error) if ends is None else ends
         return make_estimate(
             value.to(dtype),
-            std_error=variance.clamp(min=0).sqrt().to(dtype),
+            std_error=std_error.to(dtype),
             num_samples=n.nan_to_num().round(),
-            lower=None if low is None else low.to(dtype),
-            upper=None if up is None else up.to(dtype),
+            lower=lower.to(dtype),
+            upper=upper.to(dtype),
             method=method,
         )
 
-    return NoiseScale(estimate(ratio, ratio_var, lower, upper), estimate(s, s_var), estimate(g, g_var))
+    ends = fieller_interval(s, g, s_var, g_var, covariance, n - 1, level)
+    return NoiseScale(estimate(ratio, ratio_var, ends), estimate(s, s_var), estimate(g, g_var))

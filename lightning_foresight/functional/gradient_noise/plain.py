@@ -65,10 +65,10 @@ def moments(sums: list[float]) -> Moments:
     return Moments(s, g, s_var, g_var, (sg / weight - s * g) / free, n)
 
 
-def mean_interval(mean: float, variance: float, level: float) -> Interval:
-    """Return a mean with its normal interval."""
+def mean_interval(mean: float, variance: float, df: float, level: float) -> Interval:
+    """Return a mean with its interval after Student."""
     error = math.sqrt(variance) if variance >= 0 else math.nan
-    half_width = NormalDist().inv_cdf((1 + level) / 2) * error
+    half_width = t_quantile(level, df) * error
     return Interval(mean, error, mean - half_width, mean + half_width)
 
 
@@ -83,10 +83,11 @@ def ratio_interval(means: Moments, level: float) -> Interval:
     discriminant = b * b - a * c
     q = b + math.copysign(math.sqrt(max(discriminant, 0.0)), b)
     lower, upper = -math.inf, math.inf
+    first = divide(q, a)
+    small, large = sorted((first, divide(c, q) if q != 0 else first))
     if a > 0:
-        lower, upper = sorted((divide(q, a), divide(c, q)))
+        lower, upper = small, large
     elif a <= 0 and discriminant > 0:
-        small, large = sorted((divide(q, a), divide(c, q)))
         lower, upper = (large, upper) if s > 0 else (lower, small)
     return Interval(ratio, error, lower, upper)
 

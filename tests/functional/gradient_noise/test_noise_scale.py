@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lightning_foresight.functional import noise_moments, noise_scale_from_norms
 from lightning_foresight.functional.gradient_noise.moments import MomentSums, mean_moments, moment_sums
+from lightning_foresight.functional.gradient_noise.noise_scale import noise_scale_from_sums
 from tests.reference.gradient_noise import discounted_means, noise_scale
 
 sizes = st.lists(st.integers(1, 9), min_size=2, max_size=5)
@@ -91,6 +92,22 @@ def test_standard_error_is_that_of_repeated_experiments():
     stated = torch.stack([scale.b_simple.std_error for scale in scales]).mean()
     # 300 repetitions know a standard deviation to 4%; the delta method is first order only.
     torch.testing.assert_close(stated, ratios.std(), rtol=0.15, atol=0)
+
+
+@pytest.mark.parametrize("observations", [2, 4, 8])
+def test_intervals_of_noise_and_signal_hold_from_few_observations(observations):
+    # Gradients in 100 dimensions, tr Sigma = 100 and |G|^2 = 100, four micro-batches of 8 a step; normal ends would
+    # hold in 70, 86 and 91% of runs.
+    generator = torch.Generator().manual_seed(5)
+    runs = 2000
+    gradients = 1 + torch.randn(runs, observations, 4, 100, generator=generator, dtype=torch.float64) / 8**0.5
+    small, big = gradients.square().sum(-1).mean(-1), gradients.mean(2).square().sum(-1)
+    signals = noise_moments(small.T, big.T, 8, 32)
+    scale = noise_scale_from_sums(MomentSums(*moment_sums(*signals)), level=0.95, dtype=torch.float64, method="")
+    for part in (scale.trace_sigma, scale.grad_sq_norm):
+        lower, upper = part.interval()
+        held = ((lower <= 100) & (100 <= upper)).double().mean()
+        assert 0.93 <= held <= 0.97  # 2,000 draws of 0.95 have a standard deviation of 0.005; squares are skewed
 
 
 def test_equal_batch_sizes_are_refused():
