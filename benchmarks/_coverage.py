@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -67,7 +68,8 @@ def cell(case: Case, n: int, sets: int) -> dict[str, Any]:
     held: dict[str, list[bool]] = {kind: [] for kind in KINDS}
     values, errors, widths = [], [], []
     for seed in range(sets):
-        drawn = case.draw(n, np.random.default_rng(seed))
+        # Data of their own for each kind, so that cells miss by chance independently of each other.
+        drawn = case.draw(n, np.random.default_rng([seed, n, zlib.crc32(case.data.encode())]))
         tensors = [torch.from_numpy(np.asarray(each)) for each in drawn]
         columns = [each.unsqueeze(1) if each.is_floating_point() and each.ndim == 1 else each for each in tensors]
         estimate = case.measure(*columns, seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from lightning_foresight.functional._noncentral import Z, entropy_interval
@@ -51,3 +52,17 @@ def most_lost(mean: Tensor, std_error: Tensor, losses: Tensor, largest: float) -
     size = (losses.square().sum() + largest**2) / (losses.sum() + largest)  # of a loss, where there is one
     shift = size * Z**2 / (2 * n)
     return mean + shift + (Z**2 * std_error**2 + shift**2).sqrt()
+
+
+def least_lost(mean: Tensor, std_error: Tensor, losses: Tensor) -> Tensor:
+    """Lower end of the same interval: where losses happen to be few, so is the error that they show.
+
+    Args:
+        mean: As of :func:`most_lost`.
+        std_error: Likewise.
+        losses: Likewise; none is added.
+    """
+    losses = losses.clamp(min=0)
+    size = losses.square().sum() / losses.sum().clamp(min=torch.finfo(losses.dtype).tiny)
+    shift = size * Z**2 / (2 * losses.shape[0])
+    return mean + shift - (Z**2 * std_error**2 + shift**2).sqrt()

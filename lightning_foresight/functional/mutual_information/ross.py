@@ -18,8 +18,8 @@ from lightning_foresight.functional.mutual_information._distances import (
     smallest,
 )
 from lightning_foresight.functional.mutual_information._label_entropy import (
-    Z,
     label_entropy_end,
+    least_lost,
     most_lost,
 )
 from lightning_foresight.functional.mutual_information.ksg import (
@@ -139,9 +139,10 @@ def label_estimate(
     value = torch.minimum(terms.mean().clamp(min=0), h_y)
     spread = (1 + _SPREAD_OF_SHARE * math.sqrt(k / n)) * terms.std() / math.sqrt(n)
     lost = most_lost(h_y - value, spread, h_y - terms, math.log(max(2.0, n / k))) - (h_y - value)
+    kept = (h_y - value) - least_lost(h_y - value, spread, h_y - terms)
     lower = value - (lost**2 + other.below**2).sqrt() - bias
     # Samples of a layer that decides the label lose nothing of H(Y), which is itself known to an error only.
-    upper = torch.minimum(value + ((Z * spread) ** 2 + other.above**2).sqrt(), label_entropy_end(counts))
+    upper = torch.minimum(value + (kept**2 + other.above**2).sqrt(), label_entropy_end(counts))
     nats = math.log(base)
     return make_estimate(
         value / nats,
