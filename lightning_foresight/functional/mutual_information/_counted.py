@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -70,5 +71,10 @@ def _information_interval(counted: PlugIn, freedom: int, n: int) -> tuple[float,
     else:
         half = Z * math.sqrt(variance / n)
         low, high = i_ty - half, i_ty + half
-    largest = entropy_interval(counted.h_y, counted.h_y_variance, float(counted.labels), float(n))[1]
-    return max(low, 0.0), min(high, largest)
+    return max(low, 0.0), min(high, _label_end(counted.h_y, counted.h_y_variance, counted.labels, n))
+
+
+@functools.lru_cache(maxsize=4)
+def _label_end(h_y: float, variance: float, labels: int, n: int) -> float:
+    """Upper end of H(Y)'s own interval, which all layers share."""
+    return entropy_interval(h_y, variance, float(labels), float(n))[1]
