@@ -11,6 +11,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_foresight.callbacks._noise_methods import Averaging
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.functional.gradient_noise.hessian import hessian_moments
 from lightning_foresight.functional.gradient_noise.moments import MomentSums, moment_sums
@@ -84,7 +85,7 @@ class CurvatureRecord:
                     "blocks of independent gradients and Hessians. Use larger batches, or hessian=False."
                 )
             loss = TrainingLossOfExamples(pl_module, parameters, batch, batch_idx)
-            index = torch.randperm(size, generator=torch.Generator().manual_seed(batch_idx)).to(pl_module.device)
+            index = torch.randperm(size, generator=own_generator("cpu", batch_idx)).to(pl_module.device)
             with undisturbed(loss, grad=True):
                 moments = hessian_moments(loss, lambda value, _: value, index, index, num_blocks=NUM_BLOCKS)
                 blocks = torch.stack(moments).float()

@@ -12,6 +12,7 @@ from lightning_foresight.callbacks._pid_codes import LayerStates, Limits, Quanti
 from lightning_foresight.callbacks._pid_measures import measure_layer, measure_nulls
 from lightning_foresight.callbacks._pid_plans import plans_of
 from lightning_foresight.callbacks._pid_sources import SourceRule
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.metrics.joint_table import JointTable
 
@@ -42,17 +43,17 @@ class Recipe(NamedTuple):
             shuffled: The same in another order, for the nulls.
         """
         target, shuffled = target.to(activation.device), shuffled.to(activation.device)
-        generator = torch.Generator(activation.device).manual_seed(self.seed)
+        generator = own_generator(activation.device, self.seed)
         states = LayerStates(activation, module, self.quantizer, self.limits, generator)
         noisy = is_noisy(self.quantizer)
         plans = plans_of(self.owner, self.measures, self.sources, layer, states.width, noisy, self.seed)
         values: dict[str, Estimate | Tensor] = {
-            **measure_layer(states, target, plans, self.correction, self.bootstrap, generator)
+            **measure_layer(states, target, plans, self.correction, self.bootstrap, generator, self.seed)
         }
         if all(plan.sets == plans[0].sets for plan in plans):
             values.pop("complexity_saturation", None)
         if self.null:
-            values |= measure_nulls(states, shuffled, plans, self.correction, of=values)
+            values |= measure_nulls(states, shuffled, plans, self.correction, of=values, seed=self.seed)
         return values
 
     def attempt(self, layer: str, module: nn.Module, activation: Tensor, target: Tensor) -> None:

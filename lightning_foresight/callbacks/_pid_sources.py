@@ -9,6 +9,7 @@ from typing import TypeAlias
 import torch
 
 from lightning_foresight.functional._checks import fail
+from lightning_foresight.functional._random import own_generator
 
 SourceRule: TypeAlias = "str | Sequence[Sequence[int]]"
 Sets: TypeAlias = "list[list[list[int]]]"  # sets of sources, each a list of neurons
@@ -60,7 +61,7 @@ def source_sets(owner: str, sources: SourceRule, layer: str, width: int, seed: i
     sets, size = (int(number) for number in sources.removeprefix("random:").split("x"))
     if size >= width:
         return [[[neuron] for neuron in range(width)]]
-    generator = torch.Generator().manual_seed(seed)
+    generator = own_generator("cpu", seed)
     return [[[int(neuron)] for neuron in torch.randperm(width, generator=generator)[:size]] for _ in range(sets)]
 
 

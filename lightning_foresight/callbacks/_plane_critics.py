@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional.mutual_information import Critic
 
 
@@ -32,7 +33,7 @@ class CriticStore:
     def _critic(self, question: str, x_width: int, y_width: int, device: torch.device) -> Critic:
         critic = self._critics.get(question)
         if critic is None or critic.widths != (x_width, y_width):  # another number of classes in the samples
-            generator = torch.Generator(device).manual_seed(self.seed)
+            generator = own_generator(device, self.seed)
             critic = Critic(x_width, y_width, self.hidden, generator=generator, device=device)
             saved = self._saved.pop(question, None)
             if saved is not None and all(

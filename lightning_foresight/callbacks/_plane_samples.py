@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from lightning_foresight.callbacks._plane_labels import check_labels, place_of_targets
 from lightning_foresight.callbacks._samples import run_samples
-from lightning_foresight.functional._checks import describe, fail
+from lightning_foresight.functional._checks import fail
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional._trace import first_tensor, named_parts
 from lightning_foresight.functional.entropy import entropy
 from lightning_foresight.probes.samples import TARGET_KEYS, batch_length, split_batch
@@ -62,11 +64,11 @@ class PlaneSamples(NamedTuple):
         if count < 2:
             fail(owner, "dataloader", f"{count} sample", "expected at least 2 samples; pass a loader that holds more.")
         labels = {
-            suffix: _check_labels(pieces, count, owner, argument)
+            suffix: check_labels(pieces, count, owner, argument, None if targets else place_of_targets(batches[0]))
             for suffix, pieces in _collect(batches, targets, owner, argument).items()
         }
         device = next((label.device for label in labels.values()), torch.device("cpu"))
-        shuffle = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(device)
+        shuffle = torch.randperm(count, generator=own_generator("cpu", seed)).to(device)
         limits = {suffix: _entropy_of(label) for suffix, label in labels.items()}
         return cls(batches, labels, shuffle, math.log2(count), limits)
 
@@ -102,43 +104,6 @@ def _without_targets(inputs: Any) -> Any:
     if parts is None:
         return inputs
     return {key: value for key, value in parts.items() if key not in TARGET_KEYS}  # the model may take them too
-
-
-def _check_labels(pieces: list[Any], count: int, owner: str, argument: str) -> Tensor:
-    try:
-        labels = torch.cat([torch.as_tensor(piece) for piece in pieces])
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{owner}: the targets of a batch are a {type(pieces[0]).__name__} that makes no tensor of labels "
-            f"({error}); expected one integer label a sample."
-        ) from error
-    if labels.is_floating_point() or labels.is_complex() or labels.shape != (count,):
-        raise ValueError(
-            f"{owner}: the targets are {describe(labels)} for {count} samples; expected one integer label each. "
-            f"{_what_would_do(labels, count, argument)}"
-        )
-    return labels
-
-
-def _what_would_do(labels: Tensor, count: int, argument: str) -> str:
-    """Say which function makes labels of these targets."""
-    if labels.ndim == 2 and labels.shape[0] == count and labels.shape[1] > 1 and not labels.is_complex():
-        return f"Turn one-hot rows or scores into class numbers: {argument}=lambda batch: batch[1].argmax(1)."
-    column = labels.shape == (count, 1)
-    targets = "batch[1].squeeze(1)" if column else "batch[1]"
-    if labels.is_complex() or not (column or labels.shape == (count,)):
-        return f"Pass a function that turns a batch into labels of shape (samples,): {argument}=lambda batch: ..."
-    if not labels.is_floating_point():
-        return f"Drop the last axis: {argument}=lambda batch: {targets}."
-    if bool((labels == labels.round()).all()):
-        return f"Turn whole numbers stored as floats into integers: {argument}=lambda batch: {targets}.long()."
-    if not bool(labels.isfinite().all()):
-        return f"Some are NaN or infinite: leave out those samples, or give them a label of their own by {argument}=."
-    low, high = (f"{float(end):.3g}" for end in labels.aminmax())
-    return (
-        "Continuous targets, as of a regression, have to be cut into classes, for instance 8 intervals of equal width: "
-        f"{argument}=lambda batch: torch.bucketize({targets}, torch.linspace({low}, {high}, 9).to(batch[1])[1:-1])."
-    )
 
 
 def _entropy_of(labels: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Torch's global random states: drawn from for a while, and put back."""
+"""Random numbers of our own, and torch's global random states: drawn from for a while, and put back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,24 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
+
+# Fractional digits of the golden ratio and of the square root of 3, both odd.
+FACTOR, SHIFT = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
+
+
+def own_seed(seed: int) -> int:
+    """Return the seed of a stream that no generator of the user's has, as that of ``torch.manual_seed(seed)`` would be.
+
+    Whoever seeds with 0, as everybody does, and draws the data or the weights first would else get the very numbers
+    that a measurement adds to them as noise.
+    """
+    # Generators of the CPU take the lower 32 bits, which the odd factor keeps apart.
+    return (seed * FACTOR + SHIFT) % 2**63
+
+
+def own_generator(device: torch.device | str, seed: int = 0) -> torch.Generator:
+    """Return a generator with a stream of our own, see :func:`own_seed`."""
+    return torch.Generator(device).manual_seed(own_seed(seed))
 
 
 def devices_in_use() -> list[torch.device]:

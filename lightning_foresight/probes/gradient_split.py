@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
+from lightning_foresight.functional._random import own_seed
 from lightning_foresight.probes.gradient_observer import GradientObserver
 from lightning_foresight.probes.gradients import GradientNormProbe, GradientNorms, Metric, private_pass
 from lightning_foresight.probes.isolation import preserved_random_state
@@ -24,8 +25,7 @@ OBSTACLES = {
 def balanced_signs(length: int, generator: torch.Generator) -> Tensor:
     """Draw +1 for a random half of ``length`` examples and -1 for the other; 0 for one of them when odd."""
     place = torch.randperm(length, generator=generator, device=generator.device)
-    half = length // 2
-    return (place < half).float() - ((place >= half) & (place < 2 * half)).float()
+    return (place - (length - 1) / 2).sign()
 
 
 # Nodes that join a penalty on the weights with the mean over examples without mixing them.
@@ -214,7 +214,7 @@ class SplitObserver(GradientObserver):
     def before_backward(self, loss: Tensor, batch_size: int, seed: int) -> None:
         """Draw the signs and measure."""
         self._seen = None
-        self._generator.manual_seed(seed)
+        self._generator.manual_seed(own_seed(seed))
         with preserved_random_state():  # hooks and backward functions of the user may draw
             self._seen = signed_gradient_norms(loss, batch_size, self.parameters, self._generator, self.metric)
 

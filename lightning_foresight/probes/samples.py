@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler
 
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional._trace import first_tensor, named_parts
 from lightning_foresight.probes.isolation import preserved_random_state
 
@@ -75,7 +76,7 @@ def fixed_batches(source: Any, num_samples: int, *, seed: int, owner: str = "fix
 
 
 def _choose(length: int, num_samples: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
+    generator = own_generator("cpu", seed)
     return torch.randperm(length, generator=generator)[:num_samples].sort().values
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_foresight.functional._checks import check_choice, check_int, check_range
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional.partial_information import quantize
 
 
@@ -103,7 +104,7 @@ class QuantizeActivations(nn.Module):
 
     def _generator_on(self, device: torch.device) -> torch.Generator:
         if self._generator is None or self._generator.device.type != device.type:
-            self._generator = torch.Generator(device).manual_seed(self.seed)
+            self._generator = own_generator(device, self.seed)
         return self._generator
 
     def __getstate__(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.probes.gradient_split import balanced_signs
 from tests.reference.noise_runs import Observed
 
@@ -268,7 +269,7 @@ class GAN(pl.LightningModule):
         if self.by_example:
             noise = (sum(square(loss) for loss in losses) / size - big) / (1 - 1 / size)
         else:
-            signs = balanced_signs(size, torch.Generator().manual_seed(self.trainer.global_step))
+            signs = balanced_signs(size, own_generator("cpu", self.trainer.global_step))
             noise = square((signs * losses).mean()) * size**2 / (size // 2 * 2)
         self.seen[key][0].append(noise)
         self.seen[key][1].append(big - noise / size)
@@ -299,7 +300,7 @@ def scaled(accumulate):
 
 
 def signs(length, step):
-    return balanced_signs(length, torch.Generator().manual_seed(step))
+    return balanced_signs(length, own_generator("cpu", step))
 
 
 NEVER_SEES = "method='per_example' never sees a gradient to precondition"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_foresight.functional._checks import check_choice, check_int, data, takes
 from lightning_foresight.functional._memory import MEMORY_BUDGET
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional.dependence._centred import biased, row_slices, unbiased
 from lightning_foresight.functional.dependence.hsic import cka, distance_correlation, hsic, prepare_kernels
 from lightning_foresight.functional.dependence.kernels import Kernel
@@ -87,7 +88,7 @@ def independence_test(
         1.0 if default == "distance" else options.get("bandwidth", "median"),
     )
     if generator is None:
-        generator = torch.Generator(device=rows_x.device).manual_seed(0)
+        generator = own_generator(rows_x.device)
     n = rows_x.shape[0]
     identity = torch.arange(n, device=rows_x.device)
     shuffles = [torch.randperm(n, generator=generator, device=rows_x.device) for _ in range(num_permutations)]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lightning_foresight.functional._checks import check_range, fail
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional.effective_information.noise import num_inputs, own_random_state, respond, uniform
 from lightning_foresight.functional.effective_information.preimages import has_valley
 from lightning_foresight.functional.effective_information.problem import Problem, Range
@@ -37,7 +38,7 @@ def dynamic_range(owner: str, problem: Problem) -> Range:
         if problem.activation is not None:
             outputs = problem.activation(outputs.to(problem.dtype)).detach()
     elif outputs is None:
-        generator = torch.Generator(problem.device).manual_seed(0)
+        generator = own_generator(problem.device)
         inputs = num_inputs(problem)
         samples = max(64, min(MOST_SAMPLES, MOST_NUMBERS // inputs))
         with own_random_state(generator):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional._memory import chunk_length
-from lightning_foresight.functional._random import forked_random_state
+from lightning_foresight.functional._random import forked_random_state, own_generator
 from lightning_foresight.functional._trace import first_tensor
 from lightning_foresight.functional.effective_information.binning import bins_or_outside, clamped_bins
 from lightning_foresight.functional.effective_information.problem import Problem
@@ -19,7 +19,7 @@ from lightning_foresight.functional.effective_information.problem import Problem
 
 def make_generator(problem: Problem, generator: torch.Generator | None) -> torch.Generator:
     """Return the generator passed in, or one of our own on the layer's device."""
-    return torch.Generator(problem.device).manual_seed(0) if generator is None else generator
+    return own_generator(problem.device) if generator is None else generator
 
 
 @contextmanager

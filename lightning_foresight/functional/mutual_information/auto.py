@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_foresight.functional._checks import check_base, check_int, check_same_length
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_rows
 from lightning_foresight.functional.mutual_information._constant import zero_of_constants
@@ -57,7 +58,7 @@ def _missed_on_gaussian(canonical: Canonical, kept: int, n: int, k: int, seed: i
     far less than they do.
     """
     rho = canonical.correlations[:kept]
-    generator = torch.Generator(device=rho.device).manual_seed(seed)
+    generator = own_generator(rho.device, seed)
 
     def draw(directions: Tensor) -> Tensor:
         return torch.randn(n, directions.shape[1], generator=generator, dtype=rho.dtype, device=rho.device)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_foresight.functional._checks import check_base, check_same_length, data, takes
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_rows, root_mean_square
 from lightning_foresight.functional.mutual_information._constant import varying_columns
@@ -110,7 +111,7 @@ def _noisy_pair(
     check_same_length(_OWNER, "first", layers[0], "second", layers[1])
     layers = [_in_units_of_the_noise(rows, noise_std, relative_noise) for rows in layers]
     n, nats = layers[0].shape[0], math.log(base)
-    generator = torch.Generator(device=first.device).manual_seed(seed)
+    generator = own_generator(first.device, seed)
     terms, left_out = [], []
     for _ in range(num_draws):
         noise = [torch.randn(rows.shape, generator=generator, dtype=rows.dtype, device=rows.device) for rows in layers]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_foresight.functional._checks import check_base, check_int, check_same_length
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
 from lightning_foresight.functional.mutual_information._bins import Binning
@@ -96,7 +97,7 @@ def edge_label(
 
 def _estimate(x: Tensor, y: Tensor, base: float, num_scales: int, seed: int) -> Estimate:
     n = x.shape[0]
-    generator = torch.Generator(device=x.device).manual_seed(seed)
+    generator = own_generator(x.device, seed)
     x, y = (rows[:, varying_columns(rows)] for rows in (x, y))  # others would widen the cells
     x, y = (rows / rows.std(0).clamp(min=1e-12) if rows.is_floating_point() else rows for rows in (x, y))
     dimension = sum(rows.shape[1] for rows in (x, y) if rows.is_floating_point()) or 1

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_foresight.functional._checks import check_base, check_int, check_same_length, fail
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
 from lightning_foresight.functional.mutual_information._constant import zero_of_constants
@@ -167,7 +168,7 @@ def neural_pair(
     n = x_rows.shape[0]
     if n < 40:
         raise ValueError(f"{objective}(x): got {n} samples; expected at least 40, to train on and to hold out.")
-    generator = torch.Generator(device=x_rows.device).manual_seed(seed)
+    generator = own_generator(x_rows.device, seed)
     order = torch.randperm(n, generator=generator, device=x_rows.device)
     held_out, validation, training = order.tensor_split([n // 5, n // 5 + n // 10])
     chosen = OBJECTIVES[objective]

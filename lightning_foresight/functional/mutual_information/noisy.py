@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_foresight.functional._checks import check_base, check_int, fail
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows, root_mean_square
 from lightning_foresight.functional.mutual_information._constant import varying_columns
@@ -108,7 +109,7 @@ def noisy_information(
     if noise_std is None and not bool(std > 0):
         std = 1.0  # a constant layer: any noise gives 0
     rows = rows / std
-    generator = torch.Generator(device=rows.device).manual_seed(seed)
+    generator = own_generator(rows.device, seed)
     one_hot = torch.nn.functional.one_hot(labels, num_labels).to(rows.dtype)
     class_sizes = one_hot.sum(0).double()[labels]
     half_sq = 0.5 * rows.square().sum(1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_foresight.functional._checks import check_base, check_int, fail
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional.entropy import entropy
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
@@ -107,7 +108,7 @@ def probe_label(
     targets = targets.to(rows.device)
     if n < 4 * num_folds:
         fail(_OWNER, "num_folds", num_folds, f"expected at least 4 samples in each fold, got {n} in all.")
-    generator = torch.Generator(device=rows.device).manual_seed(seed)
+    generator = own_generator(rows.device, seed)
     fold = torch.randperm(n, generator=generator, device=rows.device) % num_folds
     inner = torch.rand(n, generator=generator, device=rows.device) < 0.1
     numbers = torch.arange(num_folds, device=rows.device).unsqueeze(1)

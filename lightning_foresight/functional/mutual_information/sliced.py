@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_foresight.functional._checks import check_base, check_int, check_same_length
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.functional.gradient_noise.student_t import student_t_quantile
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
@@ -98,7 +99,7 @@ def sliced_pair(x: Tensor, y: Tensor, *, base: float = 2, num_slices: int = 20, 
     check_sliced(num_slices, k, seed)
     x_rows, y_rows = as_rows(_OWNER, "x", x), as_rows(_OWNER, "y", y)
     check_same_length(_OWNER, "x", x_rows, "y", y_rows)
-    generator = torch.Generator(device=x_rows.device).manual_seed(seed)
+    generator = own_generator(x_rows.device, seed)
     x_slices, y_slices = _project(x_rows, num_slices, generator), _project(y_rows, num_slices, generator)
     check_neighbours(x_rows.shape[0], k)
     slices = zip(*(standardised(each).split(1, 1) for each in (x_slices, y_slices)), strict=True)
@@ -117,7 +118,7 @@ def sliced_label(
     check_sliced(num_slices, k, seed)
     rows = as_rows(_OWNER, "activations", activations)
     as_labels(_OWNER, "labels", labels, rows.shape[0])
-    generator = torch.Generator(device=rows.device).manual_seed(seed)
+    generator = own_generator(rows.device, seed)
     slices = _project(rows, num_slices, generator)
     check_neighbours(rows.shape[0], k)
     found = [label_terms(standardised(each), labels, k) for each in slices.split(1, 1)]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_foresight.functional._checks import check_base, check_choice, check_int, fail
 from lightning_foresight.functional._memory import chunks
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.partial_information._leave_one_out import group_entropy
 from lightning_foresight.functional.partial_information._many_tables import informative_terms, misinformative_terms
@@ -176,7 +177,7 @@ def representational_complexity(
         p,
         std_error=std_error * float(information),
         max_draws=max_draws,
-        generator=generator or torch.Generator(rows.device).manual_seed(0),
+        generator=generator or own_generator(rows.device),
     )
     return make_estimate(
         table.num_sources - below / information,

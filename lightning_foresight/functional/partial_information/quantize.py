@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_foresight.functional._checks import check_choice, check_int, check_range, data, describe, takes
+from lightning_foresight.functional._random import own_generator
 
 MODES = ("center", "stochastic", "bins")
 
@@ -73,6 +74,6 @@ def quantize(
     scaled = unit * (levels - 1)
     if mode == "center":
         return scaled.round().long()
-    generator = generator or torch.Generator(x.device).manual_seed(0)
+    generator = generator or own_generator(x.device)
     uniform = torch.rand(x.shape, generator=generator, device=x.device, dtype=scaled.dtype)
     return (scaled + uniform).floor().clamp(max=levels - 1).long()
