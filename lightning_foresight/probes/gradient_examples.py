@@ -53,30 +53,40 @@ class PerExampleObserver(GradientObserver):
         self._expected: dict[int, int] = {}
         self._error: Exception | None = None
         self._handles: list[RemovableHandle] = []
+        self._holders: list[tuple[str, nn.Module, list[nn.Parameter]]] = []
 
     def before_forward(self, batch_size: int) -> None:
         """Hook the layers that outer products can measure."""
-        self.remove()
+        self._forget()
         self._batch_size = batch_size
-        measured = {id(parameter) for parameter in self.parameters}
-        for name, module in self.model.named_modules():
-            if not any(id(p) in measured and p.requires_grad for p in module._parameters.values() if p is not None):
+        if not self._holders:  # a walk through all modules: at steps in a row the hooks of the first one stay
+            self._attach()
+        for name, module, parameters in self._holders:
+            couples = isinstance(module, BATCH_NORMS) and module.training
+            scaled = getattr(module, "scale_grad_by_freq", False)
+            if not (couples or scaled) or not any(parameter.requires_grad for parameter in parameters):
                 continue
-            if isinstance(module, BATCH_NORMS) and module.training:
-                self.remove()
+            self.remove()
+            if couples:
                 raise ValueError(
                     f"per_example: {type(module).__name__} {clean_name(name)!r} is in training mode and couples the "
                     'examples of a batch. Use method="split", or GroupNorm in its place.'
                 )
-            if getattr(module, "scale_grad_by_freq", False):
-                self.remove()
-                raise ValueError(
-                    f"per_example: {type(module).__name__} {clean_name(name)!r} has scale_grad_by_freq=True, which "
-                    "divides an example's gradient by how often its entries occur in the whole batch. Pass "
-                    "scale_grad_by_freq=False, or leave this layer out with layers=."
-                )
-            if type(module) in SUPPORTED:
-                self._handles.append(module.register_forward_hook(self._watch))
+            raise ValueError(
+                f"per_example: {type(module).__name__} {clean_name(name)!r} has scale_grad_by_freq=True, which "
+                "divides an example's gradient by how often its entries occur in the whole batch. Pass "
+                "scale_grad_by_freq=False, or leave this layer out with layers=."
+            )
+
+    def _attach(self) -> None:
+        """Hook the layers whose parameters are measured, or would be if they required gradients."""
+        measured = {id(parameter) for parameter in self.parameters}
+        for name, module in self.model.named_modules():
+            members = [p for p in module._parameters.values() if p is not None and id(p) in measured]
+            if members:
+                self._holders.append((name, module, members))
+                if type(module) in SUPPORTED:
+                    self._handles.append(module.register_forward_hook(self._watch))
 
     def before_backward(self, loss: Tensor, batch_size: int, seed: int) -> None:
         """Look through the graph of the loss for uses of parameters that no hook sees."""
@@ -99,6 +109,7 @@ class PerExampleObserver(GradientObserver):
             if expected.get(id(parameter), 0) != (uses[id(parameter)].count if id(parameter) in uses else 0)
         ]
         if missed:
+            self.remove()  # a module may be new: look for it before the next pass
             raise ValueError(
                 f"per_example: no outer products for {self._name(missed)}. Measured are calls of "
                 f"{', '.join(kind.__name__ for kind in SUPPORTED)}, neither compiled nor checkpointed with "
@@ -116,7 +127,7 @@ class PerExampleObserver(GradientObserver):
         """Remove the hooks and forget what was seen."""
         for handle in self._handles:
             handle.remove()
-        self._handles = []
+        self._handles, self._holders = [], []
         self._forget()
 
     def _forget(self) -> None:

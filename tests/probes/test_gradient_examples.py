@@ -55,6 +55,56 @@ def test_nothing_of_a_layer_is_held_once_its_last_use_is_known():
     assert all(not use.outer and use.vector is None for use in observer._uses.values())
 
 
+def step(observer, model, inputs, targets):
+    observer.before_forward(len(inputs))
+    loss = F.cross_entropy(model(inputs), targets)
+    observer.before_backward(loss, len(inputs), seed=0)
+    loss.backward()
+    return observer.collect()
+
+
+def test_hooks_of_the_first_step_measure_those_that_follow():
+    torch.manual_seed(0)
+    model, inputs, targets = (
+        nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 5)),
+        torch.randn(6, 3),
+        torch.randint(0, 5, (6,)),
+    )
+    model[0].requires_grad_(False)
+    observer = PerExampleObserver(model, list(model.parameters()))
+    assert step(observer, model, inputs, targets).indices == (2, 3)
+    model[0].requires_grad_(True)  # as when a backbone is unfrozen
+    norms = step(observer, model, inputs[:4], targets[:4])
+    expected = (per_example_gradients(model, F.cross_entropy, inputs[:4], targets[:4]) ** 2).sum(1).mean()
+    assert abs(norms.norms.double().square().sum() / expected - 1) < 1e-5
+    assert [len(layer._forward_hooks) for layer in model] == [1, 1]
+    observer.remove()
+    assert not any(layer._forward_hooks for layer in model)
+
+
+def test_a_layer_put_in_between_steps_is_measured_from_the_second_step_on():
+    model, inputs, targets = nn.Sequential(nn.Linear(3, 5)), torch.randn(6, 3), torch.randint(0, 5, (6,))
+    observer = PerExampleObserver(model, list(model.parameters()))
+    before = step(observer, model, inputs, targets)
+    old, model[0] = model[0], nn.Linear(3, 5)
+    model[0].weight, model[0].bias = old.weight, old.bias
+    with pytest.raises(ValueError, match=r"no outer products for 0.weight, 0.bias"):
+        step(observer, model, inputs, targets)
+    assert torch.equal(step(observer, model, inputs, targets).norms, before.norms)
+
+
+@pytest.mark.parametrize("unfrozen", [False, True])
+def test_batch_norm_in_training_mode_is_refused_at_any_step(unfrozen):
+    model, inputs = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), torch.randn(6, 3)
+    model[1].eval().requires_grad_(unfrozen)
+    observer = PerExampleObserver(model, list(model.parameters()))
+    step(observer, model, inputs, torch.zeros(6, dtype=torch.long))
+    model[1].train().requires_grad_(True)
+    with pytest.raises(ValueError, match=r"BatchNorm1d '1' is in training mode and couples"):
+        observer.before_forward(6)
+    assert not model[0]._forward_hooks
+
+
 def test_parameters_used_outside_of_supported_layers_are_named():
     model = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
     inputs = torch.randn(3, 5, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ class Dense(NamedTuple):
     @property
     def num_columns(self) -> int:
         """Length of a row of the gradient."""
-        return self.right[0].numel() // self.left.shape[1]
+        return math.prod(self.right.shape[1:]) // self.left.shape[1]
 
 
 class Indexed(NamedTuple):
@@ -64,16 +65,19 @@ def _dense_sq_norms(value: Dense, *, total: bool) -> Tensor:
 
     panel = max(PANEL, -(-tokens // 4))
 
+    def panel_norms(left: Tensor, right: Tensor, start: int) -> Tensor:
+        here, so_far = slice(start, start + panel), slice(0, start + panel)
+        weights = left[:, here] @ left[:, so_far].mT
+        if start:
+            weights[..., :start] *= 2  # for the same pairs the other way round
+        return _products(weights, right[:, here] @ right[:, so_far].mT, total=total)
+
     def by_tokens(part: slice) -> Tensor:
         left, right = value.left[part], value.columns(part)
-        products = []
-        for start in range(0, tokens, panel):
-            here, so_far = slice(start, start + panel), slice(0, start + panel)
-            weights = left[:, here] @ left[:, so_far].mT
-            if start:
-                weights[..., :start] *= 2  # for the same pairs the other way round
-            products.append(_products(weights, right[:, here] @ right[:, so_far].mT, total=total))
-        return products[0] if len(products) == 1 else torch.stack(products).sum(0)
+        norms = panel_norms(left, right, 0)
+        for start in range(panel, tokens, panel):
+            norms += panel_norms(left, right, start)
+        return norms
 
     # Panels of p tokens leave (tokens + p) / 2 partners a token. Multiplications alone tell which way is faster.
     if rows * columns < min(tokens, (tokens + panel) / 2) * (rows + columns):
