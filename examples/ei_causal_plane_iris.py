@@ -58,7 +58,7 @@ def squared_error(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 flowers, species = load_iris(return_X_y=True)
 flowers, species = torch.tensor(flowers / 8, dtype=torch.float32), torch.tensor(species)
-MOMENTS = range(0, 2001, 200)
+MOMENTS = (0, 200, 400, 800, 1400, 2000)
 
 
 def train_iris(seed: int) -> tuple[Tensor, list[float]]:
@@ -120,7 +120,7 @@ iris = draw("Iris", ["4 -> 5", "5 -> 5", "5 -> 3"], list(MOMENTS), [train_iris(s
 # 64-30-30-30-10 on digits, in a Trainer with :class:`~lightning_foresight.EICallback`, and with Adam, so that it takes
 # 24 epochs and not hundreds.
 
-EPOCHS = range(0, 25, 4)
+EPOCHS = (0, 4, 8, 16, 24)
 
 
 class DigitsNet(pl.LightningModule):
