@@ -14,7 +14,8 @@ from lightning_foresight.callbacks._events import Measured
 from lightning_foresight.callbacks._perturbation_checks import check_plan, check_weights
 from lightning_foresight.functional import Estimate, make_estimate, trace_weight_layers
 from lightning_foresight.functional._trace import LayerCall, first_tensor
-from lightning_foresight.functional.effective_information.affine import as_affine
+from lightning_foresight.functional.effective_information.affine import connected_inputs
+from lightning_foresight.functional.effective_information.affine_modules import find_affine
 from lightning_foresight.functional.effective_information.causal import has_exact_method
 from lightning_foresight.functional.effective_information.composites import part_names
 from lightning_foresight.functional.effective_information.operators import has_rule
@@ -77,7 +78,7 @@ def layers_of_run(
         )
         plan = [layer for layer in plan if wanted(layer.name)]
         check_plan(owner, plan, method=method, max_pairs=max_pairs)
-        sampled = [layer.name for layer in plan if not has_exact_method(layer.module, layer.activation)]
+        sampled = [layer.name for layer in plan if not has_exact_method(layer.module, layer.activation, layer.in_shape)]
         if sampled and method != "sampled":
             rank_zero_info(
                 f"{owner}: {', '.join(sampled)} have no exact method and are sampled, which takes seconds a layer. "
@@ -112,9 +113,9 @@ def sampled_keys(plan: Sequence[PerturbedLayer], measures: Sequence[str], *, met
     """Return the keys of whatever is sampled: pairs of large layers, layers without an exact method, and vector EI."""
     keys = []
     for layer in plan:
-        exact = method != "sampled" and has_exact_method(layer.module, layer.activation)
-        affine = as_affine(layer.module)
-        if not exact or (affine is not None and affine.weight.numel() > max_pairs):
+        exact = method != "sampled" and has_exact_method(layer.module, layer.activation, layer.in_shape)
+        affine = find_affine(layer.module, layer.in_shape)
+        if not exact or (affine is not None and connected_inputs(affine.weight).numel() > max_pairs):
             kinds = [kind for kind in ("parts", "sensitivity") if kind in measures]
             kinds += ["degeneracy"] if len(kinds) == 2 else []
             keys += [f"{layer.name}/{kind}" for kind in kinds]

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from lightning_foresight.functional._checks import describe, fail
-from lightning_foresight.functional.effective_information.causal import has_affine_map, has_exact_method
+from lightning_foresight.functional.effective_information.affine_modules import find_affine
+from lightning_foresight.functional.effective_information.causal import has_exact_method
 from lightning_foresight.probes.perturbation import PerturbedLayer
 
 
@@ -26,7 +27,7 @@ def check_plan(owner: str, plan: Sequence[PerturbedLayer], *, method: str, max_p
         ValueError: If the exact method is asked for and a layer has none, or a layer reads too many numbers, or it
             cannot be called with noise.
     """
-    inexact = [layer.name for layer in plan if not has_exact_method(layer.module, layer.activation)]
+    inexact = [layer.name for layer in plan if not has_exact_method(layer.module, layer.activation, layer.in_shape)]
     if method == "exact" and inexact:
         fail(
             owner,
@@ -36,7 +37,7 @@ def check_plan(owner: str, plan: Sequence[PerturbedLayer], *, method: str, max_p
             "or choose others with layers=.",
         )
     for layer in plan:
-        if not has_affine_map(layer.module):
+        if not isinstance(layer.module, nn.Embedding) and find_affine(layer.module, layer.in_shape) is None:
             _check_general(owner, layer, max_pairs)
 
 

@@ -21,6 +21,7 @@ from lightning_foresight.callbacks._ei_layers import (
 from lightning_foresight.callbacks._samples import example_batch, run_example
 from lightning_foresight.functional import Estimate, causal_measures, make_estimate, weight_ei
 from lightning_foresight.functional._checks import check_choice, check_int, check_range, fail
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional._trace import LayerCall
 from lightning_foresight.functional.effective_information.totals import network_total
 from lightning_foresight.probes.isolation import undisturbed
@@ -40,7 +41,7 @@ class EICallback(ForesightCallback):
     From the weights (``"weights"``), each layer is a bipartite graph of nodes; by perturbation (``"parts"``,
     ``"sensitivity"``, ``"vector"``) the inputs of a layer are set to uniform noise and its outputs observed, through
     the activation that follows. Parts and sensitivity are exact for affine layers with a monotone activation, GELU or
-    SiLU; a convolution is measured on one receptive field.
+    SiLU; a convolution is measured on one receptive field, pooling on one window.
 
     ``network_determinism`` and ``network_degeneracy`` are torch-foresight's :math:`\langle H(W_{out}) \rangle` and
     :math:`H(\langle W_{out} \rangle)`: 0 and :math:`\log_2 N` for an identity. Klein & Hoel call :math:`\log_2 N` minus
@@ -77,8 +78,9 @@ class EICallback(ForesightCallback):
         layers: Which layers; by default all Linear layers, convolutions, embeddings, projections of attention and plain
             recurrent layers. Projections and layers of a recurrent module go by the names under which they are logged,
             too (``"attention.q_proj"``, ``"*.out_proj"``, ``"rnn.l0"``). Any other module (a GRU, a residual block, a
-            normalisation layer) is perturbed if its name or type is given here, by sampling; on a single position where
-            it treats tokens or pixels alone.
+            normalisation layer, pooling) is perturbed if its name or type is given here: exactly if it is affine in
+            evaluation mode (BatchNorm, average pooling, ``nn.Sequential`` of affine layers), else by sampling; on a
+            single position where it treats tokens or pixels alone.
         every_n_epochs: See :class:`ForesightCallback`, as for all further arguments.
         every_n_steps: See :class:`ForesightCallback`.
         schedule: See :class:`ForesightCallback`.
@@ -255,7 +257,7 @@ class EICallback(ForesightCallback):
             num_samples=self.num_samples,
             max_pairs=self.max_pairs,
             vector="vector" in self.measures,
-            generator=torch.Generator(layer.device).manual_seed(self.seed),
+            generator=own_generator(layer.device, self.seed),
         )
         wanted: set[str] = set(self.measures)
         wanted |= {"degeneracy"} if {"parts", "sensitivity"} <= wanted else set()

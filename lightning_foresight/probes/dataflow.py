@@ -45,7 +45,7 @@ _TRANSPARENT_FUNCTIONS = {
     *("dropout", "dropout1d", "dropout2d", "dropout3d"),
     *(f"{kind}_pool{axes}d" for kind in ("max", "avg", "adaptive_max", "adaptive_avg") for axes in (1, 2, 3)),
 }
-_TRANSPARENT_MODULES = (
+TRANSPARENT_MODULES = (
     nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Flatten, nn.Unflatten,
     nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
     nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
@@ -70,6 +70,11 @@ class Step(NamedTuple):
     source: Tensor
     result: Tensor
 
+    @property
+    def passes_on(self) -> bool:
+        """Whether values keep their range and units stay apart; layers that do so may be watched themselves."""
+        return self.kind == "transparent" or isinstance(self.module, TRANSPARENT_MODULES)
+
 
 class Dataflow(NamedTuple):
     """The steps of a forward pass in order. Holds their tensors: let it go soon."""
@@ -84,7 +89,7 @@ class Dataflow(NamedTuple):
                 continue
             if step.kind == "activation":
                 return step.module
-            if step.kind != "transparent":
+            if not step.passes_on:
                 return None
             result = step.result
         return None
@@ -97,7 +102,7 @@ class Dataflow(NamedTuple):
             if step.result is not source:
                 continue
             found, source = step, step.source
-            if step.kind != "transparent":
+            if not step.passes_on:
                 return step
         return found
 
@@ -164,7 +169,7 @@ def watch_dataflow(model: nn.Module, forward: Callable[[], Any], layers: Callabl
                 else "activation"
                 if isinstance(module, ACTIVATIONS)
                 else "transparent"
-                if isinstance(module, _TRANSPARENT_MODULES)
+                if isinstance(module, TRANSPARENT_MODULES)
                 else ""
             )
             if kind:

@@ -13,10 +13,12 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from lightning_foresight.functional._trace import clean_name
 from lightning_foresight.functional.effective_information.activations import OPEN_END, default_out_range
 from lightning_foresight.functional.effective_information.affine import AFFINE_LAYERS
+from lightning_foresight.functional.effective_information.affine_modules import place_of
 from lightning_foresight.functional.effective_information.causal import has_affine_map
 from lightning_foresight.functional.effective_information.composites import attention_projection, output_projection
 from lightning_foresight.functional.effective_information.recurrent import state_maps
-from lightning_foresight.probes.dataflow import Dataflow, watch_dataflow
+from lightning_foresight.probes.dataflow import TRANSPARENT_MODULES, Dataflow, watch_dataflow
+from lightning_foresight.probes.pooling import one_window
 from lightning_foresight.probes.positions import shape_of_one_input
 
 Range = tuple[float, float]
@@ -32,7 +34,8 @@ class PerturbedLayer(NamedTuple):
         in_range: Range of the noise on every input; of an embedding, the tokens.
         out_range: Range of the outputs that is binned.
         in_shape: Shape of one input, without the batch axis; that of a single position where the layer treats each
-            position of a sequence or image alone, as LayerNorm over tokens does.
+            position of a sequence or image alone, as LayerNorm over tokens does; that of one window of pooling, ``()``
+            where it follows from the layer.
     """
 
     name: str
@@ -44,8 +47,8 @@ class PerturbedLayer(NamedTuple):
 
     @property
     def device(self) -> torch.device:
-        """Where the layer's weights lie."""
-        return next((parameter.device for parameter in self.module.parameters()), torch.device("cpu"))
+        """Where the layer's weights or running statistics lie."""
+        return place_of(self.module)[1]
 
 
 def perturbable(name: str, module: nn.Module) -> bool:
@@ -66,13 +69,14 @@ def perturbation_plan(
     layers: Callable[[str, nn.Module], bool] | None = None,
     in_range: Range | None = None,
 ) -> list[PerturbedLayer]:
-    """List the weighted layers of a forward pass with their activations and ranges.
+    """List the layers of a forward pass with their activations and ranges.
 
     Activations are found as modules and as functions (``torch.relu``), looking through dropout, pooling and reshaping.
     Ranges are deep-ei's: an activation's own ends with 10 for an open one, (-10, 10) without activation. Attention is
     listed as its four projections, recurrent layers as maps from input and state to the next state, at states in
-    (-1, 1), or (0, 10) after ReLU. Any other module that is asked for is taken as it is, at a single position where
-    positions are not mixed.
+    (-1, 1), or (0, 10) after ReLU. Pooling that is asked for is listed as one window, any other module as it is, at a
+    single position where positions are not mixed. What only passes values on (pooling, dropout, Flatten) lets nothing
+    out of the range of its inputs.
 
     Args:
         model: The model.
@@ -150,8 +154,13 @@ def _expanded(flow: Dataflow, at: int, in_range: Range | None) -> Iterator[Pertu
         else:
             before = _range_before(flow, at, in_range)
         out_range = default_out_range("perturbation_plan", activation)
+        if activation is None and isinstance(module, TRANSPARENT_MODULES):
+            out_range = before  # they let nothing out of it
         in_shape = tuple(step.source.shape[1:])
-        if not has_affine_map(module):  # those are taken by their weights, whatever they read
+        window = one_window(module, step.source, step.result)
+        if window is not None:
+            module, in_shape = window
+        elif not has_affine_map(module):  # those are taken by their weights, whatever they read
             in_shape = shape_of_one_input(module, activation, step.source)
         yield PerturbedLayer(step.name, module, activation, before, out_range, in_shape)
 
@@ -160,7 +169,7 @@ def _range_before(flow: Dataflow, at: int, in_range: Range | None) -> Range:
     before = flow.before(at)
     if before is not None and before.kind == "activation":
         return default_out_range("perturbation_plan", before.module)
-    if before is not None and before.kind != "transparent":
+    if before is not None and not before.passes_on:
         return -OPEN_END, OPEN_END
     if in_range is None:
         name = flow.steps[at].name

@@ -238,6 +238,34 @@ def test_any_module_is_measured_if_it_is_named():
     assert last["ei/net.4.0/parts"].kind == "estimate"
 
 
+class PoolModel(TinyModel):
+    """Six numbers are an image of two channels: normalised, halved in two ways, and read."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Sigmoid(),
+            nn.AvgPool2d((2, 1)), nn.MaxPool2d((1, 3)), nn.Flatten(), nn.Linear(2, 3),
+        )  # fmt: skip
+
+
+def test_affine_modules_are_measured_exactly_where_they_are_chosen():
+    bins = {"in_bins": 4, "out_bins": 4}
+    chosen = [nn.AvgPool2d, nn.BatchNorm2d, nn.Flatten, nn.MaxPool2d]
+    callback = EICallback(layers=chosen, measures=["parts"], num_samples=2_000, in_range=(-1, 1), **bins)
+    model = fit(callback, model=PoolModel, max_epochs=1).model.eval()
+    rows = callback.history.last()
+    kinds = {key.split("/")[1]: row.kind for key, row in rows.items() if key.endswith("/parts")}
+    assert kinds == {"net.2": "exact", "net.4": "exact", "net.5": "estimate", "net.6": "exact"}
+    assert set(callback.bands()) == {"net.5/parts", "total_parts"}
+    # A single position of an image, a single window, all that Flatten reads.
+    norm = ei_parts(model.net[2], nn.Sigmoid(), in_range=(-10, 10), in_shape=(2, 1, 1), **bins).sum()
+    assert rows["ei/net.2/parts"].value == pytest.approx(float(norm), rel=1e-6)
+    window = ei_parts(model.net[4], in_range=(0, 1), out_range=(0, 1), **bins).sum()
+    assert rows["ei/net.4/parts"].value == pytest.approx(float(window), rel=1e-6)
+    assert rows["ei/net.6/parts"].value == 2 * 2
+
+
 class TransformerBlock(nn.Module):
     def __init__(self):
         super().__init__()
@@ -357,9 +385,9 @@ class WithScaled(TinyModel):
             r"layers='scaled'\): it cannot be called with noise of shape \(2, 6\) alone",
         ),
         (
-            TinyModel,
-            {"layers": nn.BatchNorm1d, "method": "exact"},
-            r"method='exact'\): net.1 .* no exact method.*'auto'",
+            BlockModel,
+            {"layers": nn.LayerNorm, "method": "exact"},
+            r"method='exact'\): net.7 .* no exact method.*'auto'",
         ),
     ],
 )

@@ -49,6 +49,44 @@ def test_activations_in_place_are_found():
     assert second.in_range == (0, 10)
 
 
+class Pooled(nn.Sequential):
+    def __init__(self, pool):
+        super().__init__(nn.Conv2d(1, 4, 3), nn.ReLU(), pool, nn.Flatten(), nn.LazyLinear(5))
+
+
+POOLS = [
+    (nn.AvgPool2d(2, divisor_override=3), nn.AvgPool2d, (), (2, 2)),
+    # Of 5 x 4 numbers, windows for 2 x 3 outputs hold 3 x 2 at most.
+    (nn.AdaptiveAvgPool2d((2, 3)), nn.AvgPool2d, (), (3, 2)),
+    (nn.MaxPool2d(2, stride=1, padding=1), nn.MaxPool2d, (1, 2, 2), (2, 2)),
+    (nn.AdaptiveMaxPool2d((2, 3)), nn.MaxPool2d, (1, 3, 2), (3, 2)),
+]
+
+
+@pytest.mark.parametrize(("pool", "kind", "shape", "kernel"), POOLS, ids=lambda value: str(value)[:20])
+def test_pooling_is_listed_as_one_window_and_keeps_the_range(pool, kind, shape, kernel):
+    window, head = plan_of(Pooled(pool), 1, 7, 6, layers=lambda name, module: name in ("2", "4"))
+    assert isinstance(window.module, kind)
+    assert (window.in_range, window.out_range, window.in_shape) == ((0, 10), (0, 10), shape)
+    assert window.module(torch.rand(1, 1, *kernel)).shape == (1, 1, 1, 1)
+    assert window.module(torch.rand(1, 1, kernel[0], 2 * kernel[1])).shape == (1, 1, 1, 2)
+    # It is looked through, whether it is measured or not.
+    assert head.in_range == (0, 10)
+
+
+def test_what_passes_values_on_is_looked_through_even_where_it_is_measured():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(), nn.Sigmoid(), nn.Identity(), nn.Linear(3, 2))
+    every = plan_of(model, 4, in_range=(-2, 2), layers=lambda name, module: name in "0134" and name != "")
+    ranges = [(layer.name, layer.in_range, layer.out_range) for layer in every]
+    assert ranges == [
+        ("0", (-2, 2), (0, 1)),
+        ("1", (-10, 10), (0, 1)),
+        ("3", (0, 1), (0, 1)),
+        ("4", (0, 1), (-10, 10)),
+    ]
+    assert every[0].activation is model[2]
+
+
 def test_normalisation_between_layers_leaves_the_default_range():
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Tanh(), nn.LayerNorm(3), nn.Linear(3, 2))
     first, second = plan_of(model, 4, in_range=(0, 1))

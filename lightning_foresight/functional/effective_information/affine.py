@@ -1,7 +1,8 @@
-"""The dense map behind a weighted layer: one receptive field of a convolution is a small dense layer."""
+"""The dense map behind a layer: one receptive field of a convolution or of pooling is a small dense layer."""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from lightning_foresight.functional.effective_information.composites import Line
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 AFFINE_LAYERS = (nn.Linear, LinearPart, *_CONVOLUTIONS, *_TRANSPOSED)
+AVERAGE_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 
 
 class Affine(NamedTuple):
@@ -22,13 +24,17 @@ class Affine(NamedTuple):
 
 
 def as_affine(layer: object) -> Affine | None:
-    """Return the dense map of a Linear layer or of one receptive field of a convolution; ``None`` for all else.
+    """Return the dense map of a Linear layer, or of one receptive field of a convolution or of average pooling.
+
+    It is ``None`` for all else.
 
     The receptive field of a convolution has ``in_channels / groups * kernel`` inputs, in the order of its flattened
     weight, and ``out_channels`` outputs; outputs of different groups read inputs of their own. With stride, the outputs
     of a transposed convolution differ in the taps that reach them: taken is one that the first tap reaches, which has
-    the most.
+    the most. Pooling treats all channels alike: its window has one output.
     """
+    if isinstance(layer, AVERAGE_POOLS):
+        return _pooling_window(layer)
     if not isinstance(layer, AFFINE_LAYERS):
         return None
     weight = layer.weight.detach()
@@ -41,6 +47,26 @@ def as_affine(layer: object) -> Affine | None:
     weight = weight.flatten(1)
     bias = layer.offset if isinstance(layer, LinearPart) else layer.bias
     return Affine(weight, weight.new_zeros(weight.shape[0]) if bias is None else bias.detach())
+
+
+def connected_inputs(weight: Tensor) -> Tensor:
+    """Return the inputs that each output reads, ``(outputs, most that any reads)``, and others where it reads fewer.
+
+    The inputs keep their order, those without weight come last.
+    """
+    most = int(weight.count_nonzero(1).amax()) if weight.numel() else 0
+    # A sort of whole rows is needed only where something is left out.
+    if most == weight.shape[1]:
+        return torch.arange(most, device=weight.device).expand_as(weight)
+    return (weight == 0).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+
+
+def _pooling_window(layer: nn.Module) -> Affine:
+    kernel = layer.kernel_size
+    axes = next(axes for axes, kind in enumerate(AVERAGE_POOLS, start=1) if isinstance(layer, kind))
+    inputs = kernel**axes if isinstance(kernel, int) else math.prod(kernel)  # type: ignore[arg-type]
+    share = 1 / (getattr(layer, "divisor_override", None) or inputs)
+    return Affine(torch.full((1, inputs), share, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
 
 
 def work_dtype(device: torch.device) -> torch.dtype:

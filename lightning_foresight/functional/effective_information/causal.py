@@ -10,7 +10,8 @@ from torch import nn
 
 from lightning_foresight.functional._checks import check_bool, check_int
 from lightning_foresight.functional.effective_information.activations import monotone_rule
-from lightning_foresight.functional.effective_information.affine import Affine, as_affine
+from lightning_foresight.functional.effective_information.affine import Affine, as_affine, connected_inputs
+from lightning_foresight.functional.effective_information.affine_modules import find_affine
 from lightning_foresight.functional.effective_information.embedding import embedding_parts
 from lightning_foresight.functional.effective_information.exact import exact_parts
 from lightning_foresight.functional.effective_information.noise import input_entropy, make_generator, some_answers
@@ -130,11 +131,15 @@ def _exact_totals(problem: Problem, max_pairs: int | None, generator: torch.Gene
     else:
         assert problem.affine is not None
         (weight, bias), outputs = problem.affine, problem.preimages()
+        # Pairs without weight carry nothing, and need not be chosen from.
+        connected = connected_inputs(weight)
+        weight = weight if connected.shape == weight.shape else weight.gather(1, connected)
         scale = (problem.in_range[1] - problem.in_range[0]) * resolution(outputs)
         choice = choose_pairs(weight, max_pairs, resolution=scale, in_bins=problem.in_bins, generator=generator)
         question = outputs, problem.in_range, problem.in_bins
         if choice is None:
-            parts, sensitive = exact_parts(problem.affine, *question), exact_sensitivity(problem.affine, *question)
+            every = Affine(weight, bias)
+            parts, sensitive = exact_parts(every, *question), exact_sensitivity(every, *question)
         else:
             few = Affine(weight[choice.outputs], bias[choice.outputs])
             parts = exact_parts(few, *question, chosen=choice.inputs)
@@ -192,7 +197,9 @@ def has_affine_map(layer: Layer) -> bool:
     return isinstance(layer, nn.Embedding) or as_affine(layer) is not None
 
 
-def has_exact_method(layer: Layer, activation: nn.Module | None) -> bool:
+def has_exact_method(layer: Layer, activation: nn.Module | None, in_shape: tuple[int, ...] | None = None) -> bool:
     """Say whether no pair has to be sampled: an affine layer with an activation that is followed, or an embedding."""
+    if isinstance(layer, nn.Embedding):
+        return True
     followed = monotone_rule(activation) is not None or has_valley(activation)
-    return isinstance(layer, nn.Embedding) or (as_affine(layer) is not None and followed)
+    return followed and find_affine(layer, in_shape) is not None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_foresight.functional._memory import MEMORY_BUDGET, chunk_length
-from lightning_foresight.functional.effective_information.affine import Affine
+from lightning_foresight.functional.effective_information.affine import Affine, connected_inputs
 from lightning_foresight.functional.effective_information.characteristic import (
     TAIL_MASS,
     SeriesPlan,
@@ -45,13 +45,39 @@ def exact_parts(
     Returns:
         Bits ``(outputs, chosen)``.
     """
+    if chosen is not None:
+        return _parts(layer, outputs, in_range, in_bins, chosen)
+    weight = layer.weight
+    bits, number = torch.zeros_like(weight), (weight != 0).sum(1)
+    # Outputs that read about as many inputs share the length of their rows.
+    length = weight.shape[1]
+    while length:
+        rows = ((number <= length) & (2 * number > length)).nonzero().squeeze(1)
+        if len(rows):
+            columns = connected_inputs(weight[rows])
+            few = Affine(weight[rows].gather(1, columns), layer.bias[rows])
+            bits[rows.unsqueeze(1), columns] = _parts_once(few, outputs, in_range, in_bins)
+        length //= 2
+    return bits
+
+
+def _parts_once(layer: Affine, outputs: Preimages, in_range: tuple[float, float], in_bins: int) -> Tensor:
+    """Work out equal outputs once: windows of pooling, channels of a map that leaves them alone."""
+    whole = torch.cat([layer.weight, layer.bias.unsqueeze(1)], 1)
+    # Not every device can tell equal rows.
+    different, place = torch.unique(whole.cpu(), dim=0, return_inverse=True)
+    different = different.to(whole.device)
+    every = torch.arange(layer.weight.shape[1], device=whole.device).expand(len(different), -1)
+    bits = _parts(Affine(different[:, :-1], different[:, -1]), outputs, in_range, in_bins, every)
+    return bits[place.to(whole.device)]
+
+
+def _parts(layer: Affine, outputs: Preimages, in_range: tuple[float, float], in_bins: int, chosen: Tensor) -> Tensor:
     edges, bins = outputs.edges, None if outputs.bins is None else outputs.bins.to(layer.weight)
     weight = layer.weight
     in_width = in_range[1] - in_range[0]
     mean = layer.bias + weight.sum(1) * (in_range[0] + in_range[1]) / 2
     widths = weight.abs() * in_width
-    if chosen is None:
-        chosen = torch.arange(weight.shape[1], device=weight.device).expand_as(weight)
     plan = plan_series(widths, chosen, in_bins, MAX_TERMS)
     # Beyond half a period lies no mass, so edges out there, infinite ones too, may be moved onto its end.
     half = (plan.period / 2).unsqueeze(1)

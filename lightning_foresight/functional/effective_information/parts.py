@@ -42,13 +42,18 @@ def ei_parts(
     then off by less than 2e-12, a pair in 64 x 64 bins by less than 1e-7 bits (in float64, which is used on every
     device that has it).
 
+    Affine are Linear layers, convolutions and average pooling; for inputs of a given ``in_shape`` also BatchNorm,
+    InstanceNorm with running statistics and dropout in evaluation mode, Identity, Flatten, padding, PixelShuffle and
+    Upsample, and ``nn.Sequential`` of all these, where their dense map fits into the memory budget.
+
     Everything else is sampled: histograms with Grassberger's correction, less what is left of their bias: its mean for
     independent inputs and outputs, known in closed form. Some bias remains where samples are fewer than cells.
 
     Args:
         layer: A Linear layer, or a convolution, of which one receptive field is taken:
-            ``in_channels / groups * kernel`` inputs, ``out_channels`` outputs; or an Embedding, whose one input is a
-            token, all equally likely; or any module or callable, with ``in_shape``.
+            ``in_channels / groups * kernel`` inputs, ``out_channels`` outputs; or average pooling, of which one window
+            is taken, ``kernel`` inputs and one output, unless ``in_shape`` is given; or an Embedding, whose one input
+            is a token, all equally likely; or any module or callable, with ``in_shape``.
         activation: The activation module that follows, if any.
         in_range: ``(low, high)`` of every input; ``None`` for an Embedding.
         out_range: ``(low, high)`` of the outputs that are binned; those outside are dropped, as by
@@ -65,7 +70,7 @@ def ei_parts(
         extrapolate: Where it is sampled, fit a line in one over the number of samples to the estimates from all, halves
             and quarters of the samples, and take its value for infinitely many. This lowers what is left of the bias
             and adds noise: it pays for strong connections with a few samples a cell, see the documentation.
-        in_shape: Shape of one input, for layers other than Linear and convolutions.
+        in_shape: Shape of one input, for layers other than Linear and convolutions, which do not look at it.
         generator: Source of the noise; by default one of our own with a fixed seed.
 
     Returns:

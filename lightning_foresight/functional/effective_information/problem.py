@@ -16,7 +16,13 @@ from lightning_foresight.functional.effective_information.activations import (
     monotone_rule,
     require_monotone,
 )
-from lightning_foresight.functional.effective_information.affine import Affine, as_affine, work_dtype
+from lightning_foresight.functional.effective_information.affine import Affine
+from lightning_foresight.functional.effective_information.affine_modules import (
+    NotAffineError,
+    affine_map,
+    place_of,
+    shape_asked_for,
+)
 from lightning_foresight.functional.effective_information.preimages import Preimages, has_valley, preimages
 
 Layer = nn.Module | Callable[[Tensor], Tensor]
@@ -40,7 +46,7 @@ class Problem(NamedTuple):
         dtype: Floating type of the layer.
         device: Device of the layer.
         exact: Whether the exact method is to be used.
-        in_shape: Shape of one input of a layer that is not affine.
+        in_shape: Shape of one input of a layer that is asked as it is, and not by its weights alone.
 
     Of an embedding the input is a token, all of them equally likely, and ``in_range`` and ``in_bins`` mean nothing.
     """
@@ -122,32 +128,34 @@ def pose(
     else:
         ends = check_range(owner, "out_range", default_out_range(owner, activation) if out_range is None else out_range)
 
-    affine, rule = as_affine(layer), monotone_rule(activation)
+    rule = monotone_rule(activation)
+    followed = rule is not None or has_valley(activation)
     dtype, device = _check_parameters(owner, layer, generator)
-    if affine is not None:
-        work = work_dtype(affine.weight.device)
-        affine = Affine(affine.weight.to(work), affine.bias.to(work))
+    shape = shape_asked_for(layer, in_shape)
+    affine, reason = None, None
+    # What is sampled answers for itself: faster than as a map that has yet to be found.
+    if not embedding and (not shape or (followed and method != "sampled")):
+        try:
+            affine = affine_map(layer, shape, device)
+        except NotAffineError as error:
+            reason = error
     if method == "exact" and not embedding:
-        if not has_valley(activation):
+        if not followed:
             require_monotone(owner, activation)
-        if affine is None:
-            fail(
-                owner,
-                "method",
-                method,
-                f"{type(layer).__name__} is not an affine layer this method knows (Linear, convolutions). "
-                "Use method='sampled'.",
-            )
-    exact = embedding or (method != "sampled" and affine is not None and (rule is not None or has_valley(activation)))
+        if reason is not None:
+            fail(owner, "method", method, str(reason))
+    exact = embedding or (method != "sampled" and affine is not None and followed)
     if num_samples is not None and num_samples < FEW_SAMPLES and not exact:
         warnings.warn(
             f"{owner}(num_samples={num_samples}): too few for an error bar. Of EI_parts in 64 x 64 bins, 95% intervals "
             f"from 16 to 48 samples held the exact value in 42 to 83% of runs. Take {2 * FEW_SAMPLES} or more.",
             stacklevel=3,
         )
-    if affine is None and in_shape is None and not embedding:
-        fail(owner, "in_shape", None, "a layer that is not Linear or a convolution needs the shape of one input.")
-    shape = () if affine is not None or in_shape is None else tuple(in_shape)
+    if affine is None and not shape and not embedding:
+        fail(
+            owner, "in_shape", None,
+            "a layer that is not Linear, a convolution or average pooling needs the shape of one input.",
+        )  # fmt: skip
     bins = in_bins if isinstance(out_bins, str) else out_bins
     problem = Problem(layer, activation, affine, rule, in_range, ends, in_bins, bins, dtype, device, exact, shape)
     if dynamic or equally_wide:
@@ -171,6 +179,4 @@ def _check_parameters(owner: str, layer: Any, generator: torch.Generator | None)
                 "floating-point weights. Dequantise the layer, or measure real and imaginary parts apart."
             )
         check_finite(owner, f"layer={type(layer).__name__}", parameter)
-    if parameters:
-        return parameters[0].dtype, parameters[0].device
-    return torch.get_default_dtype(), torch.device("cpu") if generator is None else generator.device
+    return place_of(layer, generator)

@@ -36,7 +36,7 @@ def sensitivity(
     .. math:: s_{ab} = I\big(x_a; y_b \mid do(x_a \sim U,\ x_{i \ne a} = 0)\big)
 
     The sum over all pairs is the layer's sensitivity, and sensitivity less :math:`EI_{parts}` its degeneracy. Where the
-    layer is affine and the activation monotone per unit, the result is exact to rounding.
+    layer is affine and the activation monotone per unit, the result is exact to rounding, see :func:`ei_parts`.
 
     Args:
         layer: See :func:`ei_parts`.
@@ -49,7 +49,7 @@ def sensitivity(
         num_samples: Evenly spaced values per input where it is sampled; 4,096 by default, fewer of more than 181
             inputs.
         rtol: Taken for the sake of a common signature: the spacing is regular, there is no sampling error to meet.
-        in_shape: Shape of one input, for layers other than Linear and convolutions.
+        in_shape: Shape of one input, for layers other than Linear and convolutions, see :func:`ei_parts`.
         generator: Source of the layer's own randomness (dropout in training mode), if it has any.
 
     Returns:
@@ -93,33 +93,34 @@ def exact_sensitivity(layer: Affine, outputs: Preimages, in_range: Range, in_bin
     these and the input bins cut the range, so :math:`I = H(X) + H(Y) - H(X, Y)` needs lengths of intervals only. Where
     two intervals lead into one bin, the joint histogram is written out.
     """
-    bits = torch.empty_like(layer.weight.T)
+    bits = torch.zeros_like(layer.weight.T)
     edges = outputs.edges.to(bits)
     cells = in_bins + 2 * len(edges) if outputs.bins is None else in_bins * len(edges)
     for part in chunks(len(bits), 6 * bits.element_size() * bits.shape[1] * cells):
-        weight = layer.weight.T[part].unsqueeze(-1)
+        weight = layer.weight.T[part]
+        at = weight.nonzero(as_tuple=True)
+        connected, bias = weight[at].unsqueeze(-1), layer.bias[at[1]]
         if outputs.bins is None:
-            bits[part] = _pairs(weight, layer.bias, edges, in_range, in_bins)
+            found = _pairs(connected, bias, edges, in_range, in_bins)
         else:
-            bits[part] = _folded_pairs(weight, layer.bias, edges, outputs.bins.to(bits), in_range, in_bins)
+            found = _folded_pairs(connected, bias, edges, outputs.bins.to(bits), in_range, in_bins)
+        bits[part][at] = found
     return bits.T
 
 
+# In both: weights (pairs, 1), biases (pairs,).
 def _folded_pairs(weight: Tensor, bias: Tensor, edges: Tensor, bins: Tensor, in_range: Range, in_bins: int) -> Tensor:
     low, high = in_range
-    slope = torch.where(weight == 0, torch.ones_like(weight), weight)  # (inputs, outputs, 1)
-    cuts = ((edges - bias.unsqueeze(-1)) / slope).clamp(low, high)
+    cuts = ((edges - bias.unsqueeze(-1)) / weight).clamp(low, high)
     start, stop = torch.minimum(cuts[..., :-1], cuts[..., 1:]), torch.maximum(cuts[..., :-1], cuts[..., 1:])
     steps = torch.linspace(low, high, in_bins + 1, dtype=weight.dtype, device=weight.device).unsqueeze(-1)
     lengths = torch.minimum(stop.unsqueeze(-2), steps[1:]) - torch.maximum(start.unsqueeze(-2), steps[:-1])
-    bits = joint_mutual_information(lengths.clamp_min_(0) @ bins)
-    return torch.where(weight.squeeze(-1) != 0, bits, torch.zeros_like(bits))
+    return joint_mutual_information(lengths.clamp_min_(0) @ bins)
 
 
 def _pairs(weight: Tensor, bias: Tensor, edges: Tensor, in_range: Range, in_bins: int) -> Tensor:
     low, high = in_range
-    slope = torch.where(weight == 0, torch.ones_like(weight), weight)  # (inputs, outputs, 1)
-    cuts = ((edges - bias.unsqueeze(-1)) / slope).clamp(low, high).sort(-1).values
+    cuts = ((edges - bias.unsqueeze(-1)) / weight).clamp(low, high).sort(-1).values
     start, stop = cuts[..., :1], cuts[..., -1:]
     steps = torch.linspace(low, high, in_bins + 1, dtype=weight.dtype, device=weight.device)
     inputs = torch.minimum(torch.maximum(steps, start), stop)
@@ -127,7 +128,7 @@ def _pairs(weight: Tensor, bias: Tensor, edges: Tensor, in_range: Range, in_bins
     mass = (stop - start).squeeze(-1)
     total = mass.unsqueeze(-1).clamp_min(torch.finfo(mass.dtype).tiny)
     bits = _entropy(inputs, total) + _entropy(cuts, total) - _entropy(pieces, total)
-    return torch.where((mass > 0) & (weight.squeeze(-1) != 0), bits, torch.zeros_like(bits)).clamp_min_(0)
+    return torch.where(mass > 0, bits, torch.zeros_like(bits)).clamp_min_(0)
 
 
 def _entropy(points: Tensor, total: Tensor) -> Tensor:

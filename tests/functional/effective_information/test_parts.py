@@ -115,13 +115,13 @@ def test_memory_budget_and_chunks_do_not_change_the_result(monkeypatch):
 
 
 def test_single_precision_devices_stay_within_1e_5_bits(monkeypatch):
-    from lightning_foresight.functional.effective_information import problem
+    from lightning_foresight.functional.effective_information import affine_modules
 
     layer = random_layer(20, 6, seed=5)
     small = random_layer(3, 6, seed=5)
     options = {"in_range": (-1, 1), "in_bins": 64, "out_bins": 64}
     exact_bits = [ei_parts(chosen, nn.Tanh(), **options) for chosen in (layer, small)]
-    monkeypatch.setattr(problem, "work_dtype", lambda device: torch.float32)
+    monkeypatch.setattr(affine_modules, "work_dtype", lambda device: torch.float32)
     for chosen, bits in zip((layer, small), exact_bits, strict=True):
         assert torch.allclose(ei_parts(chosen, nn.Tanh(), **options), bits, rtol=0, atol=1e-5)
 
