@@ -67,12 +67,12 @@ def with_weights(measure: Callable[[nn.Linear], Any]) -> Callable[[Tensor, Tenso
 def watched(name: str) -> dict[str, Any]:
     """Compare whole runs, watched on both devices and not watched."""
     here, there = CALLBACKS[name](), CALLBACKS[name]()
-    fit(here)
+    fit(here, max_epochs=1)
     runs = []
     for callbacks in ([there], None):
         strategy = SingleDeviceStrategy(device=elsewhere.DEVICE, accelerator=ElsewhereAccelerator())
         with elsewhere.OnTheDevice():
-            runs.append(fit(callbacks, accelerator="auto", strategy=strategy))
+            runs.append(fit(callbacks, max_epochs=1, accelerator="auto", strategy=strategy))
     assert_same_run(*runs)
     rows = list(zip(here.history, there.history, strict=True))
     assert all(first.key == second.key for first, second in rows)

@@ -120,7 +120,7 @@ def test_without_a_tensorboard_logger_figures_become_files(name, tmp_path):
 @every_callback
 def test_without_loggers_the_history_is_there(name):
     callback = CALLBACKS[name]()
-    fit(callback, logger=False)
+    fit(callback, logger=False, max_epochs=1)
     assert len(callback.history) > 0
     assert callback.plot() is not None
 
@@ -139,7 +139,7 @@ def test_per_layer_false_keeps_layers_out_of_the_loggers_only(tmp_path):
 @every_callback
 def test_two_instances_with_prefixes_of_their_own_agree(name):
     first, second = CALLBACKS[name](), CALLBACKS[name](prefix="other")
-    fit([first, second])
+    fit([first, second], max_epochs=1)
     one = [(row.step, row.key.split("/", 1)[1], row.value) for row in first.history]
     other = [(row.step, row.key.split("/", 1)[1], row.value) for row in second.history]
     assert one == other
@@ -176,7 +176,7 @@ def test_resumed_run_continues_the_history(name, saved, tmp_path):
 @every_callback
 def test_state_is_plain_enough_for_a_weights_only_checkpoint(name):
     callback = CALLBACKS[name]()
-    fit(callback)
+    fit(callback, max_epochs=1)
     buffer = io.BytesIO()
     torch.save(callback.state_dict(), buffer)
     buffer.seek(0)

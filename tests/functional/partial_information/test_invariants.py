@@ -140,10 +140,11 @@ def layer_with_near_copies(seed: int, width: int, rows: int = 400) -> JointRows:
 
 
 @pytest.mark.parametrize("width", [65, 130, 200])
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
-def test_invariants_of_wide_layers_equal_those_of_dictionaries(width: int, dtype: torch.dtype) -> None:
+def test_invariants_of_wide_layers_equal_those_of_dictionaries(width: int) -> None:
     table = layer_with_near_copies(width, width)
-    result = shannon_invariants(JointRows(table.rows.to(dtype), table.weights))
+    result = shannon_invariants(table)
+    bytes_of_it = shannon_invariants(JointRows(table.rows.to(torch.uint8), table.weights))
+    assert all(map(torch.equal, bytes_of_it[:-1], result[:-1]))
     columns = range(width)
     assert result.mutual_information.item() == pytest.approx(subset_information(table, columns), abs=EXACT)
     some = range(0, width, 7)
