@@ -16,15 +16,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -e ".[dev]"
 	touch $@
 
-$(VENV)/.installed-docs: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -e ".[docs]"
-	touch $@
+$(VENV)/.installed-docs: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -e ".[dev,docs]"
+	touch $(VENV)/.installed $@
 
 demo: $(VENV)/.installed  ## Train two networks on digits with the callbacks and write TensorBoard logs and pictures
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.installed  ## Run the tests and the doctests
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup
 
 lint: $(VENV)/.installed  ## Check style and types
 	$(BIN)/ruff check .
