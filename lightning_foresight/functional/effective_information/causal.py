@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -20,8 +21,10 @@ from lightning_foresight.functional.effective_information.preimages import has_v
 from lightning_foresight.functional.effective_information.problem import Layer, Problem, Range, pose
 from lightning_foresight.functional.effective_information.sampled import sampled_parts, sampled_sensitivity
 from lightning_foresight.functional.effective_information.sensitivity import exact_sensitivity
+from lightning_foresight.functional.effective_information.shared_samples import SharedSamples
 from lightning_foresight.functional.effective_information.totals import layer_total
-from lightning_foresight.functional.effective_information.vector import effective_information
+from lightning_foresight.functional.effective_information.vector import DEFAULT_SAMPLES as VECTOR_SAMPLES
+from lightning_foresight.functional.effective_information.vector import between, of_vectors, require_vectors
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 
 
@@ -72,7 +75,8 @@ def causal_measures(
         in_range: ``(low, high)`` of every input; ``None`` for an Embedding.
         max_pairs: Of a layer with more pairs measure a random choice of about so many: some inputs of some outputs, or
             all inputs of some outputs where answers have to be sampled. The sums then carry a standard error.
-        vector: Measure the vector EI too, by sampling.
+        vector: Measure the vector EI too, by sampling. Where EI_parts is sampled, both are taken from the same samples,
+            131,072 by default; only what the outputs do within single cells of the inputs takes others.
         extrapolate: Where EI_parts is sampled, extrapolate it to infinitely many samples, see :func:`ei_parts`. Its
             standard error then holds what a parabola in place of the line would change, too.
         generator: Draws that choice, and noise where something is sampled; by default one of our own.
@@ -104,23 +108,25 @@ def causal_measures(
     check_bool(owner, "extrapolate", extrapolate)
     pose_options = {"out_range": None, "in_bins": 64, "out_bins": 64, "method": "auto", **options}
     problem = pose(owner, layer, activation, in_range=in_range, generator=generator, **pose_options)
+    rtol = options.get("rtol")
     generator = make_generator(problem, generator)
+    if vector:
+        require_vectors(owner, pose_options["method"])
+    question, number, shared = of_vectors(problem), options.get("num_samples"), None
     if problem.exact:
         totals = _exact_totals(problem, max_pairs, generator)
+    elif vector:
+        shared = SharedSamples(owner, question, generator)
+        totals = _sampled_totals(shared.problem, max_pairs, extrapolate, number, rtol, generator, shared)
     else:
-        totals = _sampled_totals(problem, max_pairs, extrapolate, options, generator)
+        totals = _sampled_totals(problem, max_pairs, extrapolate, number, rtol, generator)
     parts, sensitive, degeneracy = totals
     if not vector:
         return CausalMeasures(parts, sensitive, degeneracy, None, None, None)
-    whole = effective_information(layer, activation, in_range=in_range, generator=generator, **options)
-    return CausalMeasures(
-        parts,
-        sensitive,
-        degeneracy,
-        whole,
-        _minus(whole, parts),
-        _over(whole, input_entropy(problem)),
-    )
+    counted = None if shared is None else shared.counts
+    whole = between(owner, question, None, None, number, rtol, generator, counted)
+    phi = _minus(whole, parts, one_sample=shared is not None)
+    return CausalMeasures(parts, sensitive, degeneracy, whole, phi, _over(whole, input_entropy(problem)))
 
 
 def _exact_totals(problem: Problem, max_pairs: int | None, generator: torch.Generator) -> Iterator[Estimate]:
@@ -151,14 +157,21 @@ def _exact_totals(problem: Problem, max_pairs: int | None, generator: torch.Gene
 
 
 def _sampled_totals(
-    problem: Problem, max_pairs: int | None, extrapolate: bool, options: dict[str, Any], generator: torch.Generator
+    problem: Problem,
+    max_pairs: int | None,
+    extrapolate: bool,
+    number: int | None,
+    rtol: float | None,
+    generator: torch.Generator,
+    shared: SharedSamples | None = None,
 ) -> Iterator[Estimate]:
     """Yield the totals with both errors: of the choice of outputs, and of the samples or the spacing of inputs."""
     few, share = some_answers(problem, max_pairs, generator)
     # Any error is within such a tolerance: one round of samples, whose error is then measured by blocks.
-    rtol = 1e30 if options.get("rtol") is None else options["rtol"]
-    number = options.get("num_samples")
-    parts = sampled_parts("causal_measures", few, number, rtol, generator, extrapolate=extrapolate)
+    rtol = 1e30 if rtol is None else rtol
+    with nullcontext() if shared is None else shared.counting():
+        most = number if shared is None else number or VECTOR_SAMPLES
+        parts = sampled_parts("causal_measures", few, most, rtol, generator, extrapolate=extrapolate)
     sensitive = sampled_sensitivity("causal_measures", few, number, generator)
     errors = parts.total_std_error, sensitive.total_std_error
     both = (errors[0] ** 2 + errors[1] ** 2) ** 0.5
@@ -169,11 +182,13 @@ def _sampled_totals(
         yield make_estimate(total.value, std_error=std_error, num_samples=parts.num_samples, method="sampled")
 
 
-def _minus(whole: Estimate, parts: Estimate) -> Estimate:
+def _minus(whole: Estimate, parts: Estimate, *, one_sample: bool) -> Estimate:
     """Return phi; bounds of the whole stay bounds of the difference."""
+    errors = whole.std_error, parts.std_error
     return make_estimate(
         whole.value - parts.value,
-        std_error=(whole.std_error.square() + parts.std_error.square()).sqrt(),
+        # Errors of the same samples may add up in full.
+        std_error=errors[0] + errors[1] if one_sample else (errors[0].square() + errors[1].square()).sqrt(),
         num_samples=whole.num_samples,
         saturation=whole.saturation,
         lower=None if whole.lower is None else whole.lower - parts.value,

@@ -110,9 +110,18 @@ def effective_information(
 
 def pose_vector(owner: str, layer: Layer, activation: nn.Module | None, *, method: str, **options: object) -> Problem:
     """Check the arguments of a measure of vectors."""
+    require_vectors(owner, method)
+    return of_vectors(pose(owner, layer, activation, method=method, **options))  # type: ignore[arg-type]
+
+
+def require_vectors(owner: str, method: str) -> None:
+    """Refuse a method that vectors do not have."""
     if method == "exact":
         fail(owner, "method", method, "the entropy of vectors has no exact method; use 'auto' or 'sampled'.")
-    problem = pose(owner, layer, activation, method=method, **options)  # type: ignore[arg-type]
+
+
+def of_vectors(problem: Problem) -> Problem:
+    """Return a question about pairs as one about vectors."""
     # What was asked for its map answers for itself: faster than the map.
     return problem._replace(affine=None) if problem.in_shape else problem
 
@@ -125,8 +134,9 @@ def between(
     num_samples: int | None,
     rtol: float | None,
     generator: torch.Generator | None,
+    counted: VectorCounts | None = None,
 ) -> Estimate:
-    """Estimate I(X_sources; Y_targets), all of them where ``None``."""
+    """Estimate I(X_sources; Y_targets), all of them where ``None``, of outputs some of which were counted already."""
     tokens = problem.token_outputs()
     if tokens is not None:
         _indices(owner, "input", sources, 1, tokens.device)
@@ -136,11 +146,11 @@ def between(
     samples = num_samples or DEFAULT_SAMPLES
     chosen = _indices(owner, "input", sources, num_inputs(problem), problem.device)
     while True:
-        result = _between_once(owner, problem, chosen, targets, samples, generator)
+        result = _between_once(owner, problem, chosen, targets, samples, generator, counted)
         done = rtol is None or result.kind != "estimate" or 2 * samples > MOST_SAMPLES
         if done or bool(result.std_error <= (rtol or 0) * result.value.abs()):
             return result
-        samples *= 2
+        samples, counted = 2 * samples, None
 
 
 def _between_once(
@@ -150,6 +160,7 @@ def _between_once(
     targets: Sequence[int] | None,
     samples: int,
     generator: torch.Generator,
+    counted: VectorCounts | None,
 ) -> Estimate:
     def answer(inputs: Tensor) -> Tensor:
         codes = clamped_output_codes(problem, respond(owner, problem, inputs))
@@ -162,10 +173,12 @@ def _between_once(
         inputs = uniform(problem, generator, min(CELLS, samples), width)
         in_codes, codes = input_codes(problem, inputs)[:, sources].long(), answer(inputs)
         outputs, per_sample = codes.shape[1], 64 * width + BYTES_PER_OUTPUT * codes.shape[1]
-        counts = VectorCounts(problem.out_bins, generator)
-        counts.add(codes)
-        for part in chunks(samples - len(inputs), per_sample):
-            counts.add(answer(uniform(problem, generator, part.stop - part.start, width)))
+        counts = counted
+        if counts is None:
+            counts = VectorCounts(problem.out_bins, generator)
+            counts.add(codes)
+            for part in chunks(samples - len(inputs), per_sample):
+                counts.add(answer(uniform(problem, generator, part.stop - part.start, width)))
         marginal = counts.entropy()
 
         cells = _cells(problem, in_codes, samples)

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -61,6 +63,55 @@ def test_vector_is_that_of_effective_information():
         effective_information(layer, nn.Tanh(), **OPTIONS).value.item(), abs=0.02
     )
     assert found.phi.value == found.vector.value - found.parts.value
+
+
+@pytest.mark.parametrize(("number", "max_pairs"), [(None, None), (4_096, None), (4_096, 4)])
+def test_sampled_parts_and_vector_share_their_samples(number, max_pairs):
+    rows = []
+
+    def mix(x):
+        rows.append(len(x))
+        return torch.stack([x[:, 0] * x[:, 1], x[:, 1], x.sum(1)], 1)
+
+    options = {**OPTIONS, "in_shape": (2,), "out_range": (-1, 1), "num_samples": number, "max_pairs": max_pairs}
+    causal_measures(mix, **options)
+    pairs_alone = sum(rows)
+    samples = number or 2**17
+    drawn_for_pairs = number or 2**15
+    rows.clear()
+    found = causal_measures(mix, vector=True, **options)
+    # In place of the samples for pairs, more of them; within 64 cells as many again; and a first look at the outputs.
+    assert sum(rows) == pairs_alone - drawn_for_pairs + 2 * samples + min(1024, samples)
+    assert found.parts.num_samples == found.vector.num_samples == samples
+    apart = effective_information(mix, **{key: value for key, value in options.items() if key != "max_pairs"})
+    assert abs(found.vector.value - apart.value) < 5 * (found.vector.std_error + apart.std_error)
+    assert found.phi.std_error == pytest.approx(float(found.vector.std_error + found.parts.std_error))
+
+
+def test_shared_samples_outside_the_range_count_to_the_outermost_bins_of_vectors_only():
+    def wide(x):
+        return 4 * x
+
+    options = {"in_range": (-1, 1), "out_range": (-1, 1), "in_bins": 8, "out_bins": 8, "in_shape": (1,)}
+    found = causal_measures(wide, vector=True, num_samples=20_000, **options)
+    # Of 8 input bins the middle two reach the range: 1 bit, in halves of the range that 2 x 4 bins fill.
+    assert float(found.parts.value) == pytest.approx(1, abs=0.02)
+    # Of Y, 3/8 lie below and above and count to the ends; X leaves open only the 4 bins that each middle bin fills.
+    lower = 3 / 8 + 1 / 32
+    entropy = -2 * lower * math.log2(lower) - 6 / 32 * math.log2(1 / 32)
+    assert float(found.vector.value) == pytest.approx(entropy - 2 / 8 * 2, abs=0.03)
+
+
+def test_tolerances_hold_for_vectors_whose_samples_were_shared():
+    options = {**OPTIONS, "in_shape": (2,), "out_range": (-1, 1), "rtol": 0.005, "num_samples": 1_000}
+    found = causal_measures(lambda x: x * x, vector=True, **options)
+    assert found.parts.std_error <= 0.005 * found.parts.value
+    assert found.vector.std_error <= 0.005 * found.vector.value
+
+
+def test_vectors_have_no_exact_method():
+    with pytest.raises(ValueError, match=r"causal_measures\(method='exact'\): the entropy of vectors has no exact"):
+        causal_measures(layer_of(2, 2), vector=True, method="exact", **OPTIONS)
 
 
 def test_arguments_are_checked_under_its_own_name():
