@@ -24,7 +24,8 @@ class Preimages(NamedTuple):
     Attributes:
         edges: Ends of neighbouring intervals in ascending order, ``(intervals + 1,)``, float64; infinite at the ends.
         bins: The output bin of each interval, one-hot ``(intervals, out_bins)``, all 0 where outputs are dropped;
-            ``None`` where intervals and bins are the same.
+            ``None`` where intervals and bins are the same. Left and right of the interval in the middle, whose outputs
+            lie below the range, those of equal distance from it lead into the same bin.
     """
 
     edges: Tensor

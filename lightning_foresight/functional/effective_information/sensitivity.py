@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from lightning_foresight.functional._memory import chunks
 from lightning_foresight.functional.effective_information.affine import Affine
 from lightning_foresight.functional.effective_information.embedding import embedding_parts
-from lightning_foresight.functional.effective_information.joint import joint_mutual_information
 from lightning_foresight.functional.effective_information.preimages import Preimages
 from lightning_foresight.functional.effective_information.problem import Layer, Range, pose
 from lightning_foresight.functional.effective_information.sampled import sampled_sensitivity
@@ -90,48 +89,61 @@ def exact_sensitivity(layer: Affine, outputs: Preimages, in_range: Range, in_bin
     r"""Return the sensitivity of every pair ``(outputs, inputs)`` in bits, in the precision of the layer's tensors.
 
     With the other inputs at 0, the output bins are intervals of :math:`x_a`. The joint cells are the pieces into which
-    these and the input bins cut the range, so :math:`I = H(X) + H(Y) - H(X, Y)` needs lengths of intervals only. Where
-    two intervals lead into one bin, the joint histogram is written out.
+    these and the input bins cut the range, so :math:`I = H(X) + H(Y) - H(X, Y)` needs lengths of intervals only.
     """
     bits = torch.zeros_like(layer.weight.T)
     edges = outputs.edges.to(bits)
-    cells = in_bins + 2 * len(edges) if outputs.bins is None else in_bins * len(edges)
-    for part in chunks(len(bits), 6 * bits.element_size() * bits.shape[1] * cells):
+    for part in chunks(len(bits), 6 * bits.element_size() * bits.shape[1] * (in_bins + 2 * len(edges))):
         weight = layer.weight.T[part]
         at = weight.nonzero(as_tuple=True)
-        connected, bias = weight[at].unsqueeze(-1), layer.bias[at[1]]
-        if outputs.bins is None:
-            found = _pairs(connected, bias, edges, in_range, in_bins)
-        else:
-            found = _folded_pairs(connected, bias, edges, outputs.bins.to(bits), in_range, in_bins)
-        bits[part][at] = found
+        cuts = ((edges - layer.bias[at[1]].unsqueeze(-1)) / weight[at].unsqueeze(-1)).clamp(*in_range)
+        steps = torch.linspace(*in_range, in_bins + 1, dtype=edges.dtype, device=edges.device)
+        bits[part][at] = (_pairs if outputs.bins is None else _folded_pairs)(cuts, steps)
     return bits.T
 
 
-# In both: weights (pairs, 1), biases (pairs,).
-def _folded_pairs(weight: Tensor, bias: Tensor, edges: Tensor, bins: Tensor, in_range: Range, in_bins: int) -> Tensor:
-    low, high = in_range
-    cuts = ((edges - bias.unsqueeze(-1)) / weight).clamp(low, high)
-    start, stop = torch.minimum(cuts[..., :-1], cuts[..., 1:]), torch.maximum(cuts[..., :-1], cuts[..., 1:])
-    steps = torch.linspace(low, high, in_bins + 1, dtype=weight.dtype, device=weight.device).unsqueeze(-1)
-    lengths = torch.minimum(stop.unsqueeze(-2), steps[1:]) - torch.maximum(start.unsqueeze(-2), steps[:-1])
-    return joint_mutual_information(lengths.clamp_min_(0) @ bins)
+# In both: ends of the intervals that lead into the output bins (pairs, intervals + 1), those of the input bins.
+def _pairs(cuts: Tensor, steps: Tensor) -> Tensor:
+    start, stop = cuts.aminmax(dim=-1, keepdim=True)
+    return _information(cuts, torch.minimum(torch.maximum(steps, start), stop), cuts.diff(dim=-1).abs(), 0)
 
 
-def _pairs(weight: Tensor, bias: Tensor, edges: Tensor, in_range: Range, in_bins: int) -> Tensor:
-    low, high = in_range
-    cuts = ((edges - bias.unsqueeze(-1)) / weight).clamp(low, high).sort(-1).values
-    start, stop = cuts[..., :1], cuts[..., -1:]
-    steps = torch.linspace(low, high, in_bins + 1, dtype=weight.dtype, device=weight.device)
-    inputs = torch.minimum(torch.maximum(steps, start), stop)
-    pieces = torch.cat([cuts, inputs], -1).sort(-1).values
-    mass = (stop - start).squeeze(-1)
-    total = mass.unsqueeze(-1).clamp_min(torch.finfo(mass.dtype).tiny)
-    bits = _entropy(inputs, total) + _entropy(cuts, total) - _entropy(pieces, total)
-    return torch.where(mass > 0, bits, torch.zeros_like(bits)).clamp_min_(0)
+def _folded_pairs(cuts: Tensor, steps: Tensor) -> Tensor:
+    """Two intervals lead into each bin, mirror images by number; those of the one in the middle are dropped."""
+    middle = cuts.shape[-1] // 2
+    bottom, top = cuts[..., middle - 1 : middle + 1].aminmax(dim=-1, keepdim=True)
+
+    def without_middle(points: Tensor) -> Tensor:
+        return points - (points.clamp(bottom, top) - bottom)
+
+    start, stop = cuts.aminmax(dim=-1, keepdim=True)
+    inputs = without_middle(torch.minimum(torch.maximum(steps, start), stop))
+    cuts = without_middle(cuts)
+    # Only the input bin around the bottom meets both intervals of an output bin: there, two pieces are one cell.
+    low = inputs.where(inputs <= bottom, -torch.inf).amax(-1, keepdim=True)
+    high = inputs.where(inputs >= bottom, torch.inf).amin(-1, keepdim=True)
+    left, right = _halves(cuts.clamp(low, high))
+    joined = _sum_of_logs(left + right) - _sum_of_logs(left) - _sum_of_logs(right)
+    left, right = _halves(cuts)
+    return _information(cuts, inputs, left + right, joined)
 
 
-def _entropy(points: Tensor, total: Tensor) -> Tensor:
-    """Entropy in bits of the lengths between sorted points, as shares of a total length."""
-    share = points.diff(dim=-1) / total
-    return -(share.clamp_min(torch.finfo(share.dtype).tiny).log() * share).sum(-1) / math.log(2)
+def _halves(cuts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the lengths of both intervals that lead into each bin."""
+    lengths = cuts.diff(dim=-1).abs()
+    half = lengths.shape[-1] // 2
+    return lengths[..., :half].flip(-1), lengths[..., half + 1 :]
+
+
+def _information(cuts: Tensor, inputs: Tensor, outputs: Tensor, joined: Tensor | float) -> Tensor:
+    """Return I(X;Y) in bits from where both are cut, the lengths of output bins, and sums of logs of cells joined."""
+    pieces = torch.cat([cuts, inputs], -1).sort(-1).values.diff(dim=-1)
+    mass = outputs.sum(-1, keepdim=True)
+    total = mass.clamp_min(torch.finfo(mass.dtype).tiny)
+    cells, rows, columns = (_sum_of_logs(lengths / total) for lengths in (pieces, inputs.diff(dim=-1), outputs))
+    bits = (cells + joined / total.squeeze(-1) - rows - columns) / math.log(2)
+    return torch.where(mass.squeeze(-1) > 0, bits, 0).clamp_min_(0)
+
+
+def _sum_of_logs(lengths: Tensor) -> Tensor:
+    return (lengths.clamp_min(torch.finfo(lengths.dtype).tiny).log() * lengths).sum(-1)
