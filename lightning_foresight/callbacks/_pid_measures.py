@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_foresight.callbacks._pid_codes import LayerStates
 from lightning_foresight.callbacks._pid_plans import Plan
 from lightning_foresight.functional._checks import describe
+from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional.discrete_entropy import discrete_entropy
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.partial_information import (
@@ -40,15 +41,24 @@ def measure_layer(
     correction: str,
     bootstrap: int = 0,
     generator: torch.Generator | None = None,
+    seed: int = 0,
 ) -> dict[str, Estimate]:
     """Mean over sets of sources, with the standard error of that mean or the spread over resampled rows.
 
     Values that are no numbers are left out: a ratio of no information, in some sets or in all of them. Mutual
     information of fewer than 16 samples to an occupied cell is an upper bound, or not valid with a correction.
+
+    Args:
+        states: The codes of a layer.
+        target: The target of every sample.
+        plans: What to measure, of which sources.
+        correction: Bias correction of the entropies.
+        bootstrap: Number of resamples.
+        generator: Randomness of the resamples.
+        seed: Seed of a complexity that is sampled, the same for each set and resample.
     """
-    values = {
-        key: known for key, row in _values(states, target, plans, correction).items() if len(known := _known(row))
-    }
+    measured = _values(states, target, plans, correction, seed)
+    values = {key: known for key, row in measured.items() if len(known := _known(row))}
     cells = values.pop(_CELLS, None)
     kinds = {}
     if cells is not None and bool(cells.max() * _ENOUGH > states.num_samples):
@@ -57,7 +67,7 @@ def measure_layer(
         again: dict[str, list[Tensor]] = {key: [] for key in values}
         for _ in range(bootstrap):
             draw = torch.randint(len(target), target.shape, generator=generator, device=target.device)
-            resampled = _values(states, target, plans, correction, draw)
+            resampled = _values(states, target, plans, correction, seed, draw)
             for key, means in again.items():
                 means.append(_known(resampled[key]).mean())
         errors = {key: _spread(torch.stack(means)) for key, means in again.items()}
@@ -77,7 +87,7 @@ def measure_layer(
 
 
 def measure_nulls(
-    states: LayerStates, shuffled: Tensor, plans: list[Plan], correction: str, *, of: Container[str]
+    states: LayerStates, shuffled: Tensor, plans: list[Plan], correction: str, *, of: Container[str], seed: int = 0
 ) -> dict[str, Estimate]:
     """What the same samples read of labels that know nothing, without an error: one order of them was drawn.
 
@@ -87,9 +97,10 @@ def measure_nulls(
         plans: What was measured.
         correction: As for :func:`measure_layer`.
         of: Keys that have a value.
+        seed: As for :func:`measure_layer`.
     """
     nulls = [plan for plan in plans if isinstance(plan.measure, str) and plan.measure != "invariants"]
-    null = measure_layer(states, shuffled, nulls, correction)
+    null = measure_layer(states, shuffled, nulls, correction, seed=seed)
     return {
         f"{key}_null": null[key]._replace(std_error=torch.full_like(null[key].value, math.nan))
         for key in ("mi", "complexity")
@@ -98,7 +109,7 @@ def measure_nulls(
 
 
 def _values(
-    states: LayerStates, target: Tensor, plans: list[Plan], correction: str, draw: Tensor | None = None
+    states: LayerStates, target: Tensor, plans: list[Plan], correction: str, seed: int, draw: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Values by key, one for each set of sources."""
     tables: dict[str, list[JointRows]] = {}
@@ -114,7 +125,7 @@ def _values(
                 states.informative[str(sets)] = informative
             values |= _complexities(tables[str(sets)], informative, states.num_samples)
             continue
-        rows = [_values_of(table, measure, correction) for table in tables[str(sets)]]
+        rows = [_values_of(table, measure, correction, seed) for table in tables[str(sets)]]
         values |= {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
     return values
 
@@ -127,12 +138,12 @@ def _complexities(tables: list[JointRows], informative: Tensor, num_samples: int
     return values
 
 
-def _values_of(table: JointRows, measure: str | JointTable, correction: str) -> dict[str, Tensor]:
+def _values_of(table: JointRows, measure: str | JointTable, correction: str, seed: int) -> dict[str, Tensor]:
     """Values of one measure on one table, by key."""
     if isinstance(measure, JointTable):  # first, as a metric compared with a string is a metric, and true
         return {type(measure).__name__: _computed(measure, table)}
     if measure == "complexity":
-        complexity = representational_complexity(table)
+        complexity = representational_complexity(table, generator=own_generator(table.rows.device, seed))
         return {"complexity": complexity.value, **_counted(table, "complexity_saturation", complexity.saturation)}
     if measure == "invariants":
         narrow = table.num_sources <= MAX_EXACT_COLUMNS

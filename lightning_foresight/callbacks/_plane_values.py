@@ -36,13 +36,15 @@ class PlaneValues:
         estimator: A name, or a metric.
         options: Options of a named one.
         null: Ask about shuffled labels, too.
-        seed: Seed of critics, where there are any.
+        seed: Seed of what the estimator draws, and of critics; the options may name another one for the former.
     """
 
     def __init__(self, estimator: str | DependenceMetric, options: dict[str, Any], *, null: bool, seed: int) -> None:
         self.estimator = estimator
         self.options = options
         self.null = null
+        draws = isinstance(estimator, str) and "seed" in ESTIMATORS[estimator].options
+        self._seeded = {"seed": seed} | options if draws else options
         trains = isinstance(estimator, str) and estimator in OBJECTIVES and "critic" not in options
         self.critics = CriticStore(options.get("hidden", 128), seed) if trains else None
 
@@ -70,6 +72,12 @@ class PlaneValues:
         return f"{self.estimator} ({options})" if options else self.estimator
 
     @property
+    def input_title(self) -> str:
+        """The same of questions without labels, about the inputs and between layers: auto looks for no neighbours."""
+        auto = isinstance(self.estimator, str) and self.estimator == "auto"
+        return f"auto: {_noise_in_words(self.options)}" if auto else self.title
+
+    @property
     def input_interval(self) -> str:
         """What the ends of I(X;T) are, where they are no 95% interval."""
         if self.estimator in ("auto", "noisy", "probe"):
@@ -86,7 +94,7 @@ class PlaneValues:
             # Critics are one to a question, all others may answer both at once.
             if about_input is None and self.critics is None and not isinstance(self.estimator, DependenceMetric):
                 about_input, about_label = plane_information(
-                    activation, labels, inputs=inputs, estimator=self.estimator, **self.options
+                    activation, labels, inputs=inputs, estimator=self.estimator, **self._seeded
                 )
             else:
                 about_label = self._about_label(f"{layer}/I_TY{suffix}", activation, labels)
@@ -120,7 +128,7 @@ class PlaneValues:
         return between | {"data_processing_gap": data_processing_gap(about_input)}
 
     def _options(self, question: str) -> dict[str, Any]:
-        return self.options | ({} if self.critics is None else {"critic": self.critics.source(question)})
+        return self._seeded | ({} if self.critics is None else {"critic": self.critics.source(question)})
 
     def _about_label(self, question: str, activation: Tensor, labels: Tensor) -> Estimate:
         if isinstance(self.estimator, DependenceMetric):
@@ -131,9 +139,12 @@ class PlaneValues:
 
 def _title_of_auto(options: Mapping[str, Any]) -> str:
     """What auto picks for the two questions about a layer."""
+    return f"auto: {_noise_in_words(options)}, Ross kNN (k={options.get('k', 3)})"
+
+
+def _noise_in_words(options: Mapping[str, Any]) -> str:
     std = options.get("noise_std")
-    noise = f"noise {100 * options.get('relative_noise', 0.05):.3g}%" if std is None else f"noise {std:.3g}"
-    return f"auto: {noise}, Ross kNN (k={options.get('k', 3)})"
+    return f"noise {100 * options.get('relative_noise', 0.05):.3g}%" if std is None else f"noise {std:.3g}"
 
 
 def _as_estimate(value: Estimate | Tensor, num_samples: int) -> Estimate:
