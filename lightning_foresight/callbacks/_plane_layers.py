@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from lightning_foresight.functional._checks import fail
 from lightning_foresight.functional._trace import clean_name, first_tensor
 from lightning_foresight.probes.activations import REDUCTIONS
-from lightning_foresight.probes.dataflow import watch_dataflow
+from lightning_foresight.probes.dataflow import Step, watch_dataflow
 from lightning_foresight.probes.layers import listing
 from lightning_foresight.probes.samples import batch_length, cut_batch, split_batch
 from lightning_foresight.training.quantizers import QuantizeActivations
 
 _WITH_CHANNELS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.modules.pooling._MaxPoolNd)
+_MOST_NAMES = 8  # in advice
+_LINEAR = (nn.Linear, nn.modules.conv._ConvNd)
 _NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
 _WITH_TOKENS = (
     nn.Linear,
@@ -33,7 +35,7 @@ _WITH_TOKENS = (
 
 def reached_layers(
     modules: dict[str, nn.Module],
-    chosen: bool,
+    named: Container[str],
     run: Callable[[], Any],
     owner: str,
     reduce: Callable[[Tensor], Tensor] | None = None,
@@ -42,14 +44,14 @@ def reached_layers(
 
     Args:
         modules: The layers by name.
-        chosen: Whether the user named them: then one that is never called is an error.
+        named: Names that the user wrote out: one of them that is never called is an error, as is a choice of no other.
         run: Runs the model.
         owner: Who asks, for error texts.
         reduce: How outputs become rows, for a check that they have what it averages over.
 
     Raises:
-        ValueError: If the model cannot be run, layers that the user named are never called, or their outputs are not
-            what ``reduce`` takes.
+        ValueError: If the model cannot be run, a layer that the user named is never called, or none is, or outputs are
+            not what ``reduce`` takes.
     """
     shapes: dict[int, tuple[int, ...]] = {}
 
@@ -70,9 +72,10 @@ def reached_layers(
             handle.remove()
     reached = {name: module for name, module in modules.items() if id(module) in shapes}
     silent = [name for name in modules if name not in reached]
-    if silent and (chosen or not reached):
+    missing = [name for name in silent if name in named or not reached]
+    if missing:
         raise ValueError(
-            f"{owner}: {', '.join(silent)} never called in a forward pass. Choose layers that the model's forward runs."
+            f"{owner}: {listing(missing)} never called in a forward pass. Choose layers that the model's forward runs."
         )
     for name, module in reached.items():
         _check_reduction(owner, reduce, name, module, shapes[id(module)])
@@ -126,16 +129,21 @@ def has_output(name: str, module: nn.Module) -> bool:
     return name != "" and not isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict))
 
 
-def default_layers(model: nn.Module) -> Callable[[str, nn.Module], bool]:
-    """Return the rule for activation modules and the last layer with weights; all layers with weights without them.
+def default_layers(model: nn.Module, run: Callable[[], Any]) -> Callable[[str, nn.Module], bool]:
+    """Return the rule for activation modules, bare bottlenecks and the last layer with weights; all of those without.
 
     Where a quantiser follows one of them, its levels are what the next layer reads: it is taken instead.
+
+    Args:
+        model: The model.
+        run: Runs it on a few samples.
     """
     leaves = [module for module in model.modules() if next(module.children(), None) is None]
     weighted = [module for module in leaves if _has_weights(module)]
     activations = [module for module in leaves if _is_activation(module)]
     # A model that calls its activations as functions is watched behind its weights instead.
-    chosen = {id(module) for module in ([*activations, *weighted[-1:]] if activations else weighted)}
+    bare = _bottlenecks(model, run) if activations else []
+    chosen = {id(module) for module in ([*activations, *bare, *weighted[-1:]] if activations else weighted)}
     quantised = {id(one) for one, following in pairwise(leaves) if isinstance(following, QuantizeActivations)}
     return lambda name, module: id(module) in chosen - quantised
 
@@ -152,9 +160,10 @@ def layers_in_words(model: nn.Module, modules: Mapping[str, nn.Module], run: Cal
     text += f" Behind {listing(bare)} forward calls an activation as a function, such as F.relu, which is no layer. "
     text += "Make it a module (nn.ReLU) to measure it"
     missed = [name for name in bare if name not in modules]
-    return text + (
-        f", or what it takes by layers={missed[:1]}." if missed else "; the outputs above are what it takes."
-    )
+    if not missed:
+        return f"{text}; the outputs above are what it takes."
+    more = " and so on" if len(missed) > _MOST_NAMES else ""
+    return f"{text}, or what it takes by layers={missed[:_MOST_NAMES]}{more}."
 
 
 def _before_functions(model: nn.Module, run: Callable[[], Any]) -> list[str]:
@@ -165,20 +174,39 @@ def _before_functions(model: nn.Module, run: Callable[[], Any]) -> list[str]:
     steps = watch_dataflow(model, run, lambda name, module: _has_weights(module)).steps
     last = next((step.name for step in reversed(steps) if step.kind == "layer"), None)
     modules = {clean_name(name) for name, _ in model.named_modules()}
-    behind: dict[int, str] = {}  # tensor -> the layer that it comes from
-    bare: list[str] = []
+    called = [
+        layer.name
+        for layer, step in _read_by(steps)
+        if step.kind == "activation" and step.name.split(":")[0] not in modules and layer.name != last
+    ]
+    return list(dict.fromkeys(called))
+
+
+def _bottlenecks(model: nn.Module, run: Callable[[], Any]) -> list[nn.Module]:
+    """Return the linear layers that the next one reads without an activation between, as behind an encoder."""
+    try:
+        steps = watch_dataflow(model, run, lambda name, module: _has_weights(module)).steps
+    except Exception:  # few samples may be too few for the model; on all of them it is run later
+        return []
+    readers = list(_read_by(steps))
+    activated = {id(layer.module) for layer, step in readers if step.kind == "activation"}
+    linear = [layer.module for layer, step in readers if all(isinstance(one.module, _LINEAR) for one in (layer, step))]
+    return [module for module in linear if module is not None and id(module) not in activated]
+
+
+def _read_by(steps: Sequence[Step]) -> Iterator[tuple[Step, Step]]:
+    """Yield layers with the layers and activations that read them, looking through norms and what passes values on."""
+    behind: dict[int, Step] = {}  # tensor -> the layer that it comes from
     for step in steps:
         layer = behind.get(id(step.source))
-        called = step.kind == "activation" and step.name.split(":")[0] not in modules
-        if called and layer not in (None, last, *bare):
-            bare.append(str(layer))
+        if layer is not None and step.kind in ("layer", "activation"):
+            yield layer, step
         if step.kind == "layer":
-            behind[id(step.result)] = step.name
+            behind[id(step.result)] = step
         elif layer is not None and (step.kind == "transparent" or step.name in _NORMS):
             behind[id(step.result)] = layer
         else:
             behind.pop(id(step.result), None)
-    return bare
 
 
 def _is_activation(module: nn.Module) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
 from lightning_foresight.callbacks._base import ForesightCallback
@@ -17,7 +18,8 @@ from lightning_foresight.callbacks._plane_layers import (
 )
 from lightning_foresight.probes.activations import capture_activations
 from lightning_foresight.probes.isolation import undisturbed
-from lightning_foresight.probes.layers import select_layers
+from lightning_foresight.probes.layers import exact_names, listing, select_layers
+from lightning_foresight.probes.samples import cut_batch
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -40,20 +42,26 @@ def watched_layers(
         reduce: How outputs become rows.
 
     Raises:
-        ValueError: For a layer that there is not or that never runs, a model that cannot be run, or a layer that gives
-            no row for each sample.
+        ValueError: For a name that no layer has or whose layer never runs, a model that cannot be run, or a layer that
+            gives no row for each sample.
     """
     owner = callback.name
-    modules = select_layers(
-        pl_module, callback.layers, measurable=has_output, default=default_layers(pl_module), owner=owner
-    )
+    named = exact_names(callback.layers)
+    default = None
+    if callback.layers is None:
+        few = cut_batch(batch, 2)  # all tensors between the layers are kept for a moment
+        with undisturbed(pl_module, seed=callback.seed), trainer.precision_plugin.forward_context():
+            default = default_layers(pl_module, lambda: callback.run_model(pl_module, few))
+    modules = select_layers(pl_module, callback.layers, measurable=has_output, default=default, owner=owner)
 
     def capture(some: Any) -> dict[str, Tensor]:
         return capture_activations(modules, [some], lambda each: callback.run_model(pl_module, each), reduce)
 
     with undisturbed(pl_module, seed=callback.seed), trainer.precision_plugin.forward_context():
-        named = callback.layers is not None
-        modules = reached_layers(modules, named, lambda: callback.run_model(pl_module, batch), owner, reduce)
+        reached = reached_layers(modules, named, lambda: callback.run_model(pl_module, batch), owner, reduce)
+        silent, modules = [name for name in modules if name not in reached], reached
         check_rows(capture(batch), batch, owner)
         check_first_axis(capture, batch, owner)
+    if silent and callback.layers is not None:
+        rank_zero_info(f"{owner}: leaves out {listing(silent)}, never called in a forward pass.")
     return modules

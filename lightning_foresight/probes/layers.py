@@ -86,10 +86,15 @@ def select_layers(
     return {name: module for name, module in candidates.items() if name in matched}
 
 
+def exact_names(layers: LayerSpec | None) -> set[str]:
+    """Return what ``layers`` has of names and globs; no layer is called as a glob is, so those in it were named."""
+    return {entry for entry in _entries(layers) if isinstance(entry, str)}
+
+
 def named_layers(layers: LayerSpec | None, parts: PartNames = lambda name, module: ()) -> LayerRule:
     """Return the rule for modules that ``layers`` gives by exact name or type: globs and rules may overshoot."""
     entries = _entries(layers)
-    names = {entry for entry in entries if isinstance(entry, str)}
+    names = exact_names(layers)
     types = tuple(entry for entry in entries if isinstance(entry, type))
     return lambda name, module: name in names or isinstance(module, types) or not names.isdisjoint(parts(name, module))
 
