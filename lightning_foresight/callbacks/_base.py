@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pytorch_lightning import LightningModule, Trainer
 
+    from lightning_foresight.history import Row
+
 
 __all__ = ["ForesightCallback", "Measured"]
 
@@ -94,6 +96,10 @@ class ForesightCallback(ShowsArguments, RunEvents):
     def bands(self) -> Sequence[str]:
         """Return the keys (without the prefix) that have an interval, for TensorBoard's error bands."""
         return ()
+
+    def as_logged(self, row: Row) -> Row:
+        """Return a row as loggers get it; the history keeps what was measured."""
+        return row
 
     def figures(self) -> Mapping[str, Figure]:
         """Return figures of the history so far, by key (without the prefix); override it for better ones."""

@@ -11,7 +11,8 @@ from lightning_foresight.functional.mutual_information import find_estimator
 from lightning_foresight.metrics.dependence import DependenceMetric
 from lightning_foresight.probes.layers import listing
 
-_SATURATED = 0.95
+SATURATED = 0.95
+_LESS = "asks for less detail, and is another question"
 
 
 class SaturationNotice:
@@ -31,12 +32,12 @@ class SaturationNotice:
     def look(self, measured: Mapping[Any, Any], num_samples: int) -> None:
         """Say which of the measured layers are at the limit, unless it was said before."""
         found = {key.rpartition("/")[0]: value for key, value in measured.items() if key.endswith("/saturation")}
-        layers = [] if self._told else [layer for layer, value in found.items() if float(value) > _SATURATED]
+        layers = [] if self._told else [layer for layer, value in found.items() if float(value) > SATURATED]
         if not layers:
             return
         self._told = True
         rank_zero_info(
-            f"{self.owner}: I(X;T) of {listing(layers)} is above {_SATURATED:.0%} of log2 of the {num_samples} "
+            f"{self.owner}: I(X;T) of {listing(layers)} is above {SATURATED:.0%} of log2 of the {num_samples} "
             "samples. At this resolution nearly each sample has activations of its own, and the value says how many "
             f"samples there are, nothing about the layer. More samples (num_samples=) raise the limit{self._coarser}."
         )
@@ -47,8 +48,13 @@ def _coarser(estimator: str, options: Mapping[str, Any]) -> str:
     if estimator == "binned":
         return "; wider bins ask for less detail"
     known = find_estimator("SaturationNotice", estimator, "input").options | dict(options)
-    for name, factor in (("noise_std", 10), ("relative_noise", 10), ("noise_variance", 100)):
+    for name, power in (("noise_std", 1), ("noise_variance", 2)):
         if isinstance(known.get(name), int | float):
-            more = f"options={{{name!r}: {factor * known[name]:g}}}"
-            return f"; ten times the noise ({more}) asks for less detail, and is another question"
-    return ""
+            more = f"options={{{name!r}: {10**power * known[name]:g}}}"
+            return f"; ten times the noise ({more}), while that is less than the layer's own spread, {_LESS}"
+    relative = known.get("relative_noise")
+    if not isinstance(relative, int | float):
+        return ""
+    if relative >= 1:
+        return "; a narrower layer (layers=, or reduce= to pool it) helps, too, as the noise is as large as the layer"
+    return f"; more noise (options={{'relative_noise': {min(1, 10 * relative):g}}}) {_LESS}"

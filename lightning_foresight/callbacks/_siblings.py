@@ -67,7 +67,9 @@ def write_histories(callbacks: Sequence[ForesightCallback], trainer: Trainer) ->
     for callback in callbacks:
         with callback.leaving_the_run_alone(trainer):
             new[callback] = callback.flush(trainer)
-    shown = [row for one, rows in new.items() for row in rows if one.per_layer or row.key.count("/") == 1]
+    shown = [
+        one.as_logged(row) for one, rows in new.items() for row in rows if one.per_layer or row.key.count("/") == 1
+    ]
     if shown and trainer.is_global_zero:
         with callbacks[-1].leaving_the_run_alone(trainer, "writing to the loggers"):
             write_rows(trainer.loggers, shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -12,7 +13,7 @@ from lightning_foresight.callbacks._base import ForesightCallback, Measured
 from lightning_foresight.callbacks._plane_arguments import check_switch, check_targets, resolve_estimator
 from lightning_foresight.callbacks._plane_layers import layers_in_words
 from lightning_foresight.callbacks._plane_samples import PlaneSamples, TargetRules
-from lightning_foresight.callbacks._plane_saturation import SaturationNotice
+from lightning_foresight.callbacks._plane_saturation import SATURATED, SaturationNotice
 from lightning_foresight.callbacks._plane_trial import try_measure
 from lightning_foresight.callbacks._plane_values import PlaneValues
 from lightning_foresight.callbacks._samples import check_source
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pytorch_lightning import LightningModule, Trainer
 
+    from lightning_foresight.history import Row
+
 
 class InfoPlaneCallback(ForesightCallback):
     r"""Log I(X;T) and I(T;Y) of hidden layers on a fixed set of samples, and draw the information plane.
@@ -42,6 +45,7 @@ class InfoPlaneCallback(ForesightCallback):
     Logged metrics:
         - ``info_plane/<layer>/I_XT`` with ``_lower`` and ``_upper``: information about the input, in bits. With noise
           the ends are a bracket for all inputs of which these are samples, so that the upper one may exceed log2 n.
+          Loggers get that of a saturated layer as infinite, so that TensorBoard draws no band; the history has it.
         - ``info_plane/<layer>/I_TY`` with ``_lower`` and ``_upper``: information about the target, in bits;
           ``I_TY_<name>`` for several targets.
         - ``info_plane/<layer>/I_TY_null``: the same for shuffled labels.
@@ -83,7 +87,8 @@ class InfoPlaneCallback(ForesightCallback):
         per_layer: See :class:`ForesightCallback`.
         prog_bar: See :class:`ForesightCallback`.
         log_figures: See :class:`ForesightCallback`.
-        seed: See :class:`ForesightCallback`.
+        seed: See :class:`ForesightCallback`; that of the estimator's draws, too, unless ``options`` have a ``seed``.
+            All layers share it.
 
     Raises:
         ValueError: For an unknown estimator, option, reduction or layer, fewer than two samples, targets that are no
@@ -198,6 +203,13 @@ class InfoPlaneCallback(ForesightCallback):
         kinds = ["I_XT", *(f"I_TY{suffix}" for suffix in self._samples.labels)]
         return [f"{layer}/{kind}" for layer in self._modules for kind in kinds]
 
+    def as_logged(self, row: Row) -> Row:
+        """Return a saturated I(X;T) without the upper end of its bracket, far above what the samples can express."""
+        limit = self._samples.input_limit
+        if limit is None or self._values.unit != "bits" or not row.key.endswith("/I_XT"):
+            return row
+        return row._replace(upper=math.inf) if row.value > SATURATED * limit and row.upper > limit else row
+
     def figures(self) -> Mapping[str, Figure]:
         """Draw the plane of every target, curves of I(X;T) where there are none, and curves between layers."""
         from lightning_foresight.plotting._paths import plane_paths
@@ -226,7 +238,13 @@ class InfoPlaneCallback(ForesightCallback):
             lines = {key.split("/")[1]: self.history[key] for key in table if key.endswith(f"/{kind}")}
             if lines and (kind == "I_TT" or not figures):
                 ylabel = f"{label} in {self._values.unit}" if self._values.unit else label
-                figures[kind] = curves(lines, ylabel=ylabel, title=self._values.title)
+                figures[kind] = curves(
+                    lines,
+                    ylabel=ylabel,
+                    title=self._values.input_title,
+                    limit=self._samples.input_limit if in_bits else None,
+                    bands=self._values.input_interval if kind == "I_XT" else "",
+                )
         return figures
 
     def state_dict(self) -> dict[str, Any]:

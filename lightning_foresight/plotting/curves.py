@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
+from lightning_foresight.plotting._limits import limit_label, plain_ticks, view
 from lightning_foresight.plotting._style import abridged, label_epochs, legend_below, line_style, new_figure
 
 if TYPE_CHECKING:
@@ -20,6 +24,8 @@ def curves(
     ylabel: str,
     title: str = "",
     nulls: Mapping[str, Sequence[Row]] | None = None,
+    limit: float | None = None,
+    bands: str = "",
 ) -> Figure:
     """Draw rows of a history over epochs, a line a label, with a band where a row has an interval.
 
@@ -28,6 +34,9 @@ def curves(
         ylabel: Label of the vertical axis, with the unit.
         title: Title of the figure.
         nulls: What each line would be if there were nothing to measure, by label; dashed, in the line's colour.
+        limit: Largest value that the samples can express, log2 n; a line where values come near. Bands may go beyond
+            it, and out of the figure.
+        bands: What the bands are, for the legend, where they are no 95% interval.
 
     Example:
         >>> import torch
@@ -58,10 +67,31 @@ def curves(
             axes.plot([row.epoch for row in null], [row.value for row in null], "--", color=style["color"])
     handles = abridged(handles)
     if nulls:
-        handles += axes.plot([], [], "--", color="grey", label="null: labels shuffled")
+        handles += axes.plot([], [], "--", color="grey", label="null: chance, labels shuffled")
+    if bands and axes.collections:
+        handles.append(Patch(color="grey", alpha=0.3, linewidth=0, label=bands))
+    if limit is not None and _frame(axes, lines, limit):
+        handles += axes.plot([], [], "^", color="grey", markersize=5, label="goes on above")
+    if limit is not None and limit < axes.get_ylim()[1]:
+        label = limit_label((row.value for rows in lines.values() for row in rows), limit)
+        handles.append(axes.axhline(limit, color="grey", linestyle="--", linewidth=1, zorder=0, label=label))
     label_epochs(axes, [row.epoch for rows in lines.values() for row in rows])
     axes.set_ylabel(ylabel)
     axes.set_title(title)
     if len(handles) > 1:
         legend_below(axes, handles)
     return figure
+
+
+def _frame(axes: Axes, lines: Mapping[str, Sequence[Row]], limit: float) -> bool:
+    """Keep to what the samples can express, with an arrow where a band ends beyond it; say if there is one."""
+    rows = [row for rows in lines.values() for row in rows]
+    ends = [end for row in rows for end in (row.value, row.lower) if math.isfinite(end)]
+    bottom, top = view(ends, limit, axes.get_ylim()[1])
+    axes.set_ylim(bottom, top)
+    plain_ticks(axes.yaxis)
+    last = [(index, of_line[-1]) for index, of_line in enumerate(lines.values())]
+    beyond = [(index, row.epoch) for index, row in last if row.has_interval and row.upper > top]
+    for index, epoch in beyond:
+        axes.plot([epoch], [top], "^", color=line_style(index, len(lines))["color"], markersize=5, clip_on=False)
+    return bool(beyond)

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from lightning_foresight.plotting._limits import limit_label, plain_ticks, view
 from lightning_foresight.plotting._paths import Path, draw_paths
 from lightning_foresight.plotting._style import legend_below, line_style, new_figure
 
@@ -60,7 +61,7 @@ def information_plane(
     if input_limit is not None and _frame(axes, paths, input_limit):
         handles.append(Line2D([], [], color="grey", marker=">", markersize=5, label="goes on to the right"))
     if input_limit is not None and input_limit < axes.get_xlim()[1]:
-        label = f"log$_2$ n = {input_limit:.2f}"
+        label = limit_label((x for path in paths.values() for x in path.x), input_limit)
         handles.append(axes.axvline(input_limit, color="grey", linestyle="--", linewidth=1, zorder=0, label=label))
     if label_limit is not None:
         label = f"H(Y) = {label_limit:.2f}"
@@ -74,11 +75,9 @@ def information_plane(
 
 def _frame(axes: Axes, paths: Mapping[str, Path], input_limit: float) -> bool:
     """Keep to what the samples can express, with an arrow where an interval ends beyond it; say if there is one."""
-    right = min(axes.get_xlim()[1], 1.04 * input_limit)
-    first = min(min(path.x, default=right) for path in paths.values())
-    # No less than a tenth of the limit: layers that are saturated all along differ by nothing that is worth a scale.
-    left = min(first - 0.05 * (right - first), right - 0.1 * input_limit)
+    left, right = view((x for path in paths.values() for x in path.x), input_limit, axes.get_xlim()[1])
     axes.set_xlim(left, right)
+    plain_ticks(axes.xaxis)
     beyond = [bool(path.x_interval and path.x and path.x_interval[1][-1] > right) for path in paths.values()]
     for index, path in enumerate(paths.values()):
         if beyond[index]:

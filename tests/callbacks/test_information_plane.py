@@ -86,6 +86,34 @@ def test_without_targets_only_the_information_about_the_input_is_logged():
     assert callback.plot().axes[0].get_ylabel() == "I(X;T) in bits"
 
 
+def test_curves_without_labels_name_no_estimator_of_labels_and_show_what_samples_can_express():
+    callback = InfoPlaneCallback(dataloader=tiny_data()[1].dataset.tensors[0], adjacent=True)
+    fit(callback, max_epochs=1)
+    figures = callback.figures()
+    assert [figure.axes[0].get_title() for figure in figures.values()] == ["auto: noise 5%"] * 2
+    legend = [text.get_text() for text in figures["I_XT"].axes[0].get_legend().get_texts()]
+    assert "I(X;T) of the population" in legend
+    assert f"log$_2$ n = {math.log2(NUM_SAMPLES):.2f}" in [name.partition(",")[0] for name in legend]
+
+
+def test_a_saturated_layer_has_no_upper_end_in_loggers_and_the_exact_one_in_the_history(tmp_path):
+    logger = TensorBoardLogger(tmp_path)
+    noises = {"fine": 1e-3, "coarse": 1.0}
+    callbacks = [
+        InfoPlaneCallback(prefix=name, options={"relative_noise": noise}, layers="net.2", log_figures=False)
+        for name, noise in noises.items()
+    ]
+    fit(callbacks, logger=logger, max_epochs=1)
+    scalars = EventAccumulator(logger.log_dir).Reload()
+    for callback in callbacks:
+        assert all(math.isfinite(row.upper) for row in callback.history[f"{callback.prefix}/net.2/I_XT"])
+        for end in ("lower", "upper"):
+            logged = [event.value for event in scalars.Scalars(f"{callback.prefix}/net.2/I_XT_{end}")]
+            kept = [getattr(row, end) for row in callback.history[f"{callback.prefix}/net.2/I_XT"]]
+            infinite = callback.prefix == "fine" and end == "upper"
+            assert logged == ([math.inf] * len(kept) if infinite else pytest.approx(kept, rel=1e-6))
+
+
 def test_the_title_of_the_plane_says_at_which_resolution():
     for options, shown in (({"bin_width": 0.5}, "bin_width=0.5"), ({"edges": [-1.0, 0.0, 1.0]}, "edges=3")):
         callback = InfoPlaneCallback(num_samples=32, estimator="binned", options=options)

@@ -401,7 +401,7 @@ def test_figures_show_every_layer_with_its_null():
     fit(callback, max_epochs=2)
     axes = callback.plot().axes[0]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["net.2", "net.5", "net.6", "null: labels shuffled"]
+    assert labels == ["net.2", "net.5", "net.6", "null: chance, labels shuffled"]
     figures = callback.figures()
     assert set(figures) == {"complexity", "redundancy", "vulnerability", "mi"}
     assert figures["mi"].axes[0].get_title() == "Information about the target"

@@ -33,7 +33,7 @@ def test_saturated_layers_are_named_once_a_run_with_what_can_be_done(told):
     (text,) = told
     assert text.startswith("InfoPlaneCallback: I(X;T) of net.1 is above 95% of log2 of the 32 samples.")
     assert text.endswith(
-        "More samples (num_samples=) raise the limit; ten times the noise (options={'relative_noise': 0.5}) asks for "
+        "More samples (num_samples=) raise the limit; more noise (options={'relative_noise': 0.5}) asks for "
         "less detail, and is another question."
     )
     fit(callback, model=Wide, max_epochs=1)
@@ -55,7 +55,10 @@ def test_noise_of_ones_own_choice_ends_the_saturation_and_leaves_i_ty_and_its_nu
 @pytest.mark.parametrize(
     ("estimator", "options", "advice"),
     [
-        ("noisy", {"noise_std": 0.001}, r"(options={'noise_std': 0.01})"),
+        ("noisy", {"noise_std": 0.001}, "(options={'noise_std': 0.01}), while that is less than the layer's own"),
+        ("auto", {"relative_noise": 0.5}, "more noise (options={'relative_noise': 1}) asks for less detail"),
+        ("auto", {"relative_noise": 1.0}, "; a narrower layer (layers=, or reduce= to pool it) helps, too, as the"),
+        ("noisy", {"relative_noise": 5}, "; a narrower layer (layers=, or reduce= to pool it) helps, too, as the"),
         ("kde", {}, r"(options={'noise_variance': 0.1})"),
         ("binned", {"bins": 100}, "wider bins ask for less detail."),
         ("kde", {"noise_variance": "fitted"}, "raise the limit."),

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
 from lightning_foresight.history import Row
 from lightning_foresight.plotting._paths import Path, plane_paths
 from lightning_foresight.plotting.causal_plane import causal_plane
@@ -65,10 +67,40 @@ def test_an_interval_that_runs_out_of_the_plane_ends_in_an_arrow():
     assert _legend(axes)[-1] == "log$_2$ n = 6.00"
 
 
-def test_saturated_layers_are_not_spread_over_the_whole_plane():
-    saturated = Path([0, 1], [8.965, 8.966], [2.0, 3.0])
-    left, right = information_plane({"fc1": saturated}, input_limit=8.966).axes[0].get_xlim()
-    assert right - left > 0.8
+def test_saturated_layers_are_drawn_apart_as_far_as_noise_does_not_do_it():
+    beyond = ([8.95, 8.95], [80.0, 90.0])
+    for first, span in ((8.9, (0.06, 0.1)), (8.9659, (0.019, 0.03))):
+        saturated = Path([0, 1], [first, 8.966], [2.0, 3.0], beyond)
+        figure = information_plane({"fc1": saturated}, input_limit=8.966)
+        axes = figure.axes[0]
+        left, right = axes.get_xlim()
+        assert left < first < 8.966 < right
+        assert span[0] <= right - left < span[1]
+        assert "log$_2$ n = 8.97, all saturated" in _legend(axes)
+        figure.draw(FigureCanvasAgg(figure).get_renderer())
+        assert all(label.get_text().startswith(("8.", "9.")) for label in axes.get_xticklabels())  # no offset apart
+        assert not axes.xaxis.get_offset_text().get_text()
+
+
+def test_bands_beyond_what_samples_can_express_leave_the_curves_where_they_are_read():
+    def rows(values, upper):
+        return [Row(i, float(i), "a", value, value - 0.1, upper, 9, "estimate") for i, value in enumerate(values)]
+
+    lines = {"wide": rows([9.1, 8.0, 7.0], 115.0), "narrow": rows([3.0, 2.5, 2.0], 3.5)}
+    figure = curves(lines, ylabel="bits", limit=9.22, bands="of the population")
+    axes = figure.axes[0]
+    bottom, top = axes.get_ylim()
+    assert 1.4 < bottom < 1.9
+    assert 9.22 < top < 10
+    assert _legend(axes) == ["wide", "narrow", "of the population", "goes on above", "log$_2$ n = 9.22"]
+    (arrow,) = [line for line in axes.lines if line.get_marker() == "^" and len(line.get_xdata()) == 1]
+    assert (arrow.get_xdata()[0], arrow.get_ydata()[0]) == (2.0, top)
+    _renders(figure)
+    inside = curves({"narrow": lines["narrow"]}, ylabel="bits", limit=9.22).axes[0]
+    assert inside.get_ylim()[1] < 4
+    assert inside.get_legend() is None
+    saturated = curves({"wide": rows([9.2199, 9.22], 115.0)}, ylabel="bits", limit=9.22).axes[0]
+    assert _legend(saturated)[-1] == "log$_2$ n = 9.22, all saturated"
 
 
 def test_the_causal_plane_shows_ei_beside_it():

@@ -1,0 +1,40 @@
+"""The part of an axis that is shown where samples limit what a value can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from matplotlib.axis import Axis
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+# In bits: saturated layers differ by less from one draw of the noise to the next.
+_LEAST = 0.02
+_SATURATED = 0.95
+
+
+def view(values: Iterable[float], limit: float, far: float) -> tuple[float, float]:
+    """Return what to show: from the smallest value to what is drawn farthest, or to a little beyond the limit.
+
+    Args:
+        values: The values.
+        limit: The largest one that there can be; intervals may go beyond it.
+        far: Where all that is drawn ends.
+    """
+    lowest = min(values, default=limit)
+    high = min(far, limit + 0.1 * max(limit - lowest, _LEAST))
+    return min(lowest - 0.05 * (high - lowest), high - _LEAST), high
+
+
+def limit_label(values: Iterable[float], limit: float) -> str:
+    """Return the name of the limit, and that all values are at it, where the axis alone would make much of little."""
+    saturated = min(values, default=0.0) > _SATURATED * limit
+    return f"log$_2$ n = {limit:.2f}" + (", all saturated" if saturated else "")
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Write ticks out, fewer where they are long: an offset apart from them is overlooked."""
+    low, high = axis.get_view_interval()
+    formatter = ScalarFormatter(useOffset=False)
+    axis.set_major_formatter(formatter)
+    if high - low < 0.3:
+        axis.set_major_locator(MaxNLocator(nbins=4))
