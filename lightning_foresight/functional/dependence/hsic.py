@@ -3,102 +3,14 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_foresight.functional._checks import check_finite, check_same_length, check_samples, data, fail, takes
-from lightning_foresight.functional.dependence._centred import (
-    biased,
-    influence,
-    kernel_sums,
-    products_with_sums,
-    unbiased,
-)
-from lightning_foresight.functional.dependence.kernels import check_kernel, make_kernel
+from lightning_foresight.functional._checks import data, fail, takes
+from lightning_foresight.functional.dependence._measured import measure_kernels, prepare_kernels
 from lightning_foresight.functional.estimate import Estimate, make_estimate
-
-_Z = NormalDist().inv_cdf(0.975)
-
-
-def _rows(owner: str, argument: str, samples: Tensor) -> Tensor:
-    check_samples(owner, argument, samples, minimum=4)
-    rows = samples.reshape(samples.shape[0], -1)
-    if not rows.is_floating_point():
-        if rows.shape[1] == 1:
-            # The kernel of class numbers would depend on how classes are numbered.
-            rows = torch.nn.functional.one_hot(torch.unique(rows.flatten(), return_inverse=True)[1])
-        rows = rows.float()
-    if rows.dtype not in (torch.float32, torch.float64):
-        rows = rows.float()
-    check_finite(owner, argument, rows.detach())
-    return rows
-
-
-def prepare_kernels(owner: str, x: Tensor, y: Tensor, kernel: str, bandwidth: Any) -> tuple[Any, Any, Any, Any]:
-    """Check both sets of samples; return their rows and kernels."""
-    check_kernel(owner, kernel, bandwidth)
-    x_rows, y_rows = _rows(owner, "x", x), _rows(owner, "y", y)
-    check_same_length(owner, "x", x_rows, "y", y_rows)
-    widths = bandwidth if isinstance(bandwidth, (tuple, list)) else (bandwidth, bandwidth)
-    dtype = torch.promote_types(x_rows.dtype, y_rows.dtype)
-    x_rows, kernel_x = make_kernel(x_rows.to(dtype), kernel, widths[0])
-    y_rows, kernel_y = make_kernel(y_rows.to(dtype), kernel, widths[1])
-    return x_rows, y_rows, kernel_x, kernel_y
-
-
-class _Measured(NamedTuple):
-    """A value, its standard error, and the ends of its 95% interval (NaN without an error)."""
-
-    value: Tensor
-    std_error: Tensor
-    lower: Tensor
-    upper: Tensor
-
-
-def _measure(
-    owner: str, x: Tensor, y: Tensor, kernel: str, bandwidth: Any, debiased: bool, normalised: bool, std_error: bool
-) -> _Measured:
-    """Measure HSIC, or HSIC(x, y) / sqrt(HSIC(x, x) HSIC(y, y)).
-
-    Where dependence is weak both forms are skewed, and their error is small where they happen to be low: the interval
-    goes from the unbiased form's lower end to the biased one's upper end.
-    """
-    args = prepare_kernels(owner, x, y, kernel, bandwidth)
-    sums = kernel_sums(*args, squares=normalised)
-    kl, kk, ll, k, l = sums.kl, sums.kk, sums.ll, sums.k, sums.l  # noqa: E741
-    dk, dl = sums.k_diagonal, sums.l_diagonal
-    k_full, l_full = k + dk, l + dl
-    pairs = [(kl, k, l), (kk, k, k), (ll, l, l)]
-    full = [(kl + dk * dl, k_full, l_full), (kk + dk * dk, k_full, k_full), (ll + dl * dl, l_full, l_full)]
-    needed = 3 if normalised else 1
-    of_unbiased, of_biased = [unbiased(*pair) for pair in pairs[:needed]], [biased(*pair) for pair in full[:needed]]
-    values = of_unbiased if debiased else of_biased
-    value = _normalised(values)
-    error = torch.full_like(value, math.nan)
-    if std_error:
-        with torch.no_grad():
-            with_k, with_l = products_with_sums(*args, sums)
-            moves = influence(kl, k, l, with_k[:, 1], with_l[:, 0])
-            if normalised:
-                moves = moves / values[0] - 0.5 * influence(kk, k, k, with_k[:, 0], with_k[:, 0]) / values[1]
-                moves = value * (moves - 0.5 * influence(ll, l, l, with_l[:, 1], with_l[:, 1]) / values[2])
-            error = moves.std(correction=0) / math.sqrt(k.shape[0])
-    low, high = (_normalised(each).detach() for each in (of_unbiased, of_biased))
-    # An unbiased value may lie below 0, and rounding may put one above 1.
-    lower, upper = (low - _Z * error).clamp(min=0), high + _Z * error
-    upper = upper.clamp(max=1) if normalised else upper
-    return _Measured(value, error, torch.minimum(lower, value.detach()), torch.maximum(upper, value.detach()))
-
-
-def _normalised(values: list[Tensor]) -> Tensor:
-    """HSIC(x, y) alone, or over the root of both sides' own."""
-    if len(values) == 1:
-        return values[0]
-    floor = torch.finfo(torch.float64).tiny
-    return values[0] / (values[1].clamp(min=floor) * values[2].clamp(min=floor)).sqrt()
 
 
 @takes(x=data, y=data)
@@ -129,8 +41,8 @@ def hsic(
             pair of these for x and y.
         unbiased: Whether to use the unbiased estimate; it can be below zero.
         std_error: Whether to estimate the standard error, a second pass over the pairs. It is valid under dependence;
-            for independent samples it is not: see :func:`independence_test`. The 95% interval, from the unbiased form's
-            lower end to the biased one's upper end, below 0 only where the value is, holds there too.
+            for independent samples it is not: see :func:`independence_test`. The 95% interval, below 0 only where the
+            value is, knows the bias and the chi-square spread of the biased form, and holds there too.
 
     Returns:
         The estimate, a scalar in float64 through which gradients flow.
@@ -138,7 +50,7 @@ def hsic(
     Raises:
         ValueError: If samples are fewer than 4, not finite or of different number, or an option is not known.
 
-    Sources: Gretton et al. 2005; Song et al. 2012.
+    Sources: Gretton et al. 2005; Song et al. 2012; Gretton et al. 2007 for the spread of independent samples.
 
     Example:
         >>> import torch
@@ -148,7 +60,7 @@ def hsic(
         >>> round(estimate.value.item(), 4)
         0.0282
     """
-    measured = _measure("hsic", x, y, kernel, bandwidth, unbiased, False, std_error)
+    measured = measure_kernels("hsic", x, y, kernel, bandwidth, unbiased, False, std_error)
     method = f"{'unbiased' if unbiased else 'biased'} HSIC ({kernel})"
     return make_estimate(**measured._asdict(), num_samples=x.shape[0], method=method)
 
@@ -193,7 +105,7 @@ def cka(
         >>> round(cka(x, -2 * x.flip(1)).value.item(), 6)
         1.0
     """
-    measured = _measure("cka", x, y, kernel, bandwidth, unbiased, True, std_error)
+    measured = measure_kernels("cka", x, y, kernel, bandwidth, unbiased, True, std_error)
     method = f"{'unbiased' if unbiased else 'biased'} CKA ({kernel})"
     return make_estimate(**measured._asdict(), num_samples=x.shape[0], method=method)
 
@@ -227,7 +139,7 @@ def distance_correlation(x: Tensor, y: Tensor, *, unbiased: bool = False, std_er
         >>> round(distance_correlation(x, x**2).value.item(), 3)
         0.491
     """
-    measured = _measure("distance_correlation", x, y, "distance", 1.0, unbiased, True, std_error)
+    measured = measure_kernels("distance_correlation", x, y, "distance", 1.0, unbiased, True, std_error)
     value, error, lower, upper = measured
     if not unbiased:
         value, lower, upper = value.clamp(min=0).sqrt(), lower.clamp(min=0).sqrt(), upper.clamp(min=0).sqrt()

@@ -11,7 +11,8 @@ from lightning_foresight.functional._checks import check_choice, check_int, data
 from lightning_foresight.functional._memory import MEMORY_BUDGET
 from lightning_foresight.functional._random import own_generator
 from lightning_foresight.functional.dependence._centred import biased, row_slices, unbiased
-from lightning_foresight.functional.dependence.hsic import cka, distance_correlation, hsic, prepare_kernels
+from lightning_foresight.functional.dependence._measured import prepare_kernels
+from lightning_foresight.functional.dependence.hsic import cka, distance_correlation, hsic
 from lightning_foresight.functional.dependence.kernels import Kernel
 from lightning_foresight.functional.estimate import Estimate
 

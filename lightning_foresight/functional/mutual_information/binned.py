@@ -63,9 +63,10 @@ def binned_information(
             :func:`~lightning_foresight.functional.discrete_entropy`.
 
     Returns:
-        Estimates of I(X;T) and I(T;Y), scalars in float64. ``std_error`` is the delta method's, the standard deviation
-        of the samples' own terms of the plug-in value over :math:`\sqrt n`; ``lower`` and ``upper`` are the ends of a
-        95% interval that knows the first-order bias, within 0, :math:`\log n` and the upper end of :math:`H(Y)`'s own.
+        Estimates of I(X;T) and I(T;Y), scalars in float64. ``std_error`` is the delta method's to second order;
+        ``lower`` and ``upper`` are the ends of a 95% interval for the population, whatever the correction, which knows
+        the bias of plug-in values and their chi-square spread where cells are even or T and Y independent. It ends
+        within :math:`H(Y)`'s own and reaches to the value, which a bias may have put further off than its error.
         With fewer than 16 samples to an occupied cell the bias is larger than that: then ``kind`` of the plug-in values
         is ``"lower_bound"`` for :math:`H(\hat T)` and ``"upper_bound"`` for I(T;Y), of corrected ones ``"not_valid"``.
         ``saturation`` of both is the plug-in :math:`H(\hat T) / \log n`.

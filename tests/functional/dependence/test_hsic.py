@@ -221,3 +221,15 @@ def test_an_interval_holds_its_own_value(seed: int) -> None:
                 estimate = measure(x, other, unbiased=unbiased)
                 lower, upper = estimate.interval()
                 assert lower <= estimate.value <= upper
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.08, 0.5])
+def test_interval_covers_weak_dependence_as_often_as_strong(correlation: float) -> None:
+    inside, sets = 0, 200
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(sets):
+        x, noise = torch.randn(2, 300, generator=generator)
+        low, high = cka(x, correlation * x + math.sqrt(1 - correlation**2) * noise).interval()
+        inside += int(low <= correlation**2 <= high)  # of linear kernels in one dimension it is the squared correlation
+    # Three standard deviations of 200 sets are .046. The delta method's error is small where the value happens to be low.
+    assert inside / sets >= 0.95 - 0.046

@@ -1,0 +1,113 @@
+"""HSIC, plain or normalised, with the ends of its interval: what all kernel measures are made of."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_foresight.functional._checks import check_finite, check_same_length, check_samples
+from lightning_foresight.functional._noncentral import distance_interval
+from lightning_foresight.functional.dependence._centred import (
+    biased,
+    influence,
+    kernel_sums,
+    products_with_sums,
+    unbiased,
+)
+from lightning_foresight.functional.dependence.kernels import check_kernel, make_kernel
+
+
+def _rows(owner: str, argument: str, samples: Tensor) -> Tensor:
+    check_samples(owner, argument, samples, minimum=4)
+    rows = samples.reshape(samples.shape[0], -1)
+    if not rows.is_floating_point():
+        if rows.shape[1] == 1:
+            # The kernel of class numbers would depend on how classes are numbered.
+            rows = torch.nn.functional.one_hot(torch.unique(rows.flatten(), return_inverse=True)[1])
+        rows = rows.float()
+    if rows.dtype not in (torch.float32, torch.float64):
+        rows = rows.float()
+    check_finite(owner, argument, rows.detach())
+    return rows
+
+
+def prepare_kernels(owner: str, x: Tensor, y: Tensor, kernel: str, bandwidth: Any) -> tuple[Any, Any, Any, Any]:
+    """Check both sets of samples; return their rows and kernels."""
+    check_kernel(owner, kernel, bandwidth)
+    x_rows, y_rows = _rows(owner, "x", x), _rows(owner, "y", y)
+    check_same_length(owner, "x", x_rows, "y", y_rows)
+    widths = bandwidth if isinstance(bandwidth, (tuple, list)) else (bandwidth, bandwidth)
+    dtype = torch.promote_types(x_rows.dtype, y_rows.dtype)
+    x_rows, kernel_x = make_kernel(x_rows.to(dtype), kernel, widths[0])
+    y_rows, kernel_y = make_kernel(y_rows.to(dtype), kernel, widths[1])
+    return x_rows, y_rows, kernel_x, kernel_y
+
+
+class Measured(NamedTuple):
+    """A value, its standard error, and the ends of its 95% interval (NaN without an error)."""
+
+    value: Tensor
+    std_error: Tensor
+    lower: Tensor
+    upper: Tensor
+
+
+def measure_kernels(
+    owner: str, x: Tensor, y: Tensor, kernel: str, bandwidth: Any, debiased: bool, normalised: bool, std_error: bool
+) -> Measured:
+    """Measure HSIC, or HSIC(x, y) / sqrt(HSIC(x, x) HSIC(y, y)).
+
+    Where dependence is weak both forms are skewed, and their error is small where they happen to be low.
+    """
+    args = prepare_kernels(owner, x, y, kernel, bandwidth)
+    sums = kernel_sums(*args, squares=normalised or std_error)
+    kl, kk, ll, k, l = sums.kl, sums.kk, sums.ll, sums.k, sums.l  # noqa: E741
+    dk, dl = sums.k_diagonal, sums.l_diagonal
+    k_full, l_full = k + dk, l + dl
+    pairs = [(kl, k, l), (kk, k, k), (ll, l, l)]
+    full = [(kl + dk * dl, k_full, l_full), (kk + dk * dk, k_full, k_full), (ll + dl * dl, l_full, l_full)]
+    needed = 3 if normalised or std_error else 1
+    of_unbiased, of_biased = [unbiased(*pair) for pair in pairs[:needed]], [biased(*pair) for pair in full[:needed]]
+    values = of_unbiased if debiased else of_biased
+    value = _normalised(values) if normalised else values[0]
+    unknown = torch.full_like(value, math.nan).detach()
+    if not std_error:
+        return Measured(value, unknown, unknown.clone(), unknown.clone())
+    with torch.no_grad():
+        with_k, with_l = products_with_sums(*args, sums)
+        moves = influence(kl, k, l, with_k[:, 1], with_l[:, 0])
+        if normalised:
+            moves = moves / values[0] - 0.5 * influence(kk, k, k, with_k[:, 0], with_k[:, 0]) / values[1]
+            moves = value * (moves - 0.5 * influence(ll, l, l, with_l[:, 1], with_l[:, 1]) / values[2])
+        error = moves.std(correction=0) / math.sqrt(k.shape[0])
+        # HSIC itself in units of the root of both sides' own.
+        unit = torch.ones_like(error) if normalised else _unit(of_biased)
+        without = _normalised(of_unbiased) if normalised else of_unbiased[0] / unit
+        lower, upper = (end * unit for end in _ends(_normalised(of_biased), without, error / unit, k.shape[0]))
+        upper = upper.clamp(max=1) if normalised else upper
+        return Measured(value, error, torch.minimum(lower, value), torch.maximum(upper, value))
+
+
+def _ends(with_bias: Tensor, without: Tensor, error: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    r"""95% interval of HSIC in units of the root of both sides' own, from its biased and unbiased forms.
+
+    Of independent samples n times the biased form is :math:`\sum_i w_i \chi^2_1` with :math:`\sum_i w_i^2 = 1` in these
+    units (Gretton et al. 2007), and :math:`b = \sum_i w_i` is n times its bias: with the same mean and variance
+    :math:`n b` times it is chi-square with :math:`b^2` degrees of freedom, noncentral under dependence.
+    """
+    bias = (n * (with_bias - without)).clamp(min=1)  # of one dimension; less where dependence is strong, and no matter
+    half = n * bias / 2
+    return distance_interval(with_bias, error.square() * half, bias.square(), half)
+
+
+def _normalised(values: list[Tensor]) -> Tensor:
+    """HSIC(x, y) over the root of both sides' own."""
+    return values[0] / _unit(values)
+
+
+def _unit(values: list[Tensor]) -> Tensor:
+    floor = torch.finfo(torch.float64).tiny
+    return (values[1].clamp(min=floor) * values[2].clamp(min=floor)).sqrt()
