@@ -57,8 +57,9 @@ class InfoPlaneCallback(ForesightCallback):
         - figures ``info_plane/plane`` and, with ``adjacent``, ``info_plane/I_TT``.
 
     Args:
-        estimator: A name: ``"auto"`` (noise of 5% of a layer's size for I(X;T), or as the options
-            ``relative_noise``, ``noise_std`` say; nearest neighbours for I(T;Y)),
+        estimator: A name: ``"auto"`` (noise of 5% of a layer's size, the root mean square of its units' standard
+            deviations, for I(X;T), or as the options ``relative_noise``, ``noise_std`` say; nearest neighbours for
+            I(T;Y)),
             ``"binned"`` (options ``bins``, ``bin_width``, ``correction``), ``"kde"`` (``noise_variance``, ``bound``)
             or another one of :data:`~lightning_foresight.functional.ESTIMATORS`, see
             :func:`~lightning_foresight.functional.input_information`; or an instance of
@@ -79,7 +80,8 @@ class InfoPlaneCallback(ForesightCallback):
             (samples, tokens, features), ``"mean_pixels"`` (samples, channels, ...), or a function.
         null: Measure I(T;Y) of shuffled labels, too.
         adjacent: Measure the information between adjacent layers, too.
-        layers: Which outputs to watch; by default those of activation modules and of the last layer with weights.
+        layers: Which outputs to watch; by default those of activation modules, of linear layers that lead straight into
+            the next one, as a bare bottleneck does, and of the last layer with weights.
         every_n_epochs: See :class:`ForesightCallback`, as for all further arguments.
         every_n_steps: See :class:`ForesightCallback`.
         schedule: See :class:`ForesightCallback`.

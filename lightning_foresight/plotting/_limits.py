@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from matplotlib.axis import Axis
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-# In bits: saturated layers differ by less from one draw of the noise to the next.
+# In bits: so near the limit another draw of the noise moves a value by about as much.
 _LEAST = 0.02
 _SATURATED = 0.95
 

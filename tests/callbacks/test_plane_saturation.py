@@ -7,6 +7,7 @@ from torch import nn
 
 from lightning_foresight import InfoPlaneCallback
 from lightning_foresight.callbacks import _plane_saturation
+from lightning_foresight.functional import input_information
 from tests.contract.cases import TinyModel, fit
 
 
@@ -50,6 +51,17 @@ def test_noise_of_ones_own_choice_ends_the_saturation_and_leaves_i_ty_and_its_nu
     for kind in ("I_TY", "I_TY_null"):
         assert noisier[f"b/net.1/{kind}"].value == usual[f"a/net.1/{kind}"].value
     assert len(told) == 1
+
+
+def test_the_size_that_noise_is_relative_to_is_that_of_the_standard_deviations():
+    rows = torch.randn(200, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * torch.arange(1, 7)
+    size = float(rows.var(0, correction=0).mean().sqrt())
+    for shifted in (rows, rows + 100.0):
+        relative, absolute = (
+            input_information(shifted, estimator="noisy", **options).value
+            for options in ({"relative_noise": 0.5}, {"noise_std": 0.5 * size})
+        )
+        torch.testing.assert_close(relative, absolute)
 
 
 @pytest.mark.parametrize(
