@@ -129,7 +129,7 @@ def has_output(name: str, module: nn.Module) -> bool:
     return name != "" and not isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict))
 
 
-def default_layers(model: nn.Module, run: Callable[[], Any]) -> Callable[[str, nn.Module], bool]:
+def default_layers(model: nn.Module, run: Callable[[], Any], count: int) -> Callable[[str, nn.Module], bool]:
     """Return the rule for activation modules, bare bottlenecks and the last layer with weights; all of those without.
 
     Where a quantiser follows one of them, its levels are what the next layer reads: it is taken instead.
@@ -137,12 +137,13 @@ def default_layers(model: nn.Module, run: Callable[[], Any]) -> Callable[[str, n
     Args:
         model: The model.
         run: Runs it on a few samples.
+        count: How many those are.
     """
     leaves = [module for module in model.modules() if next(module.children(), None) is None]
     weighted = [module for module in leaves if _has_weights(module)]
     activations = [module for module in leaves if _is_activation(module)]
     # A model that calls its activations as functions is watched behind its weights instead.
-    bare = _bottlenecks(model, run) if activations else []
+    bare = _bottlenecks(model, run, count) if activations else []
     chosen = {id(module) for module in ([*activations, *bare, *weighted[-1:]] if activations else weighted)}
     quantised = {id(one) for one, following in pairwise(leaves) if isinstance(following, QuantizeActivations)}
     return lambda name, module: id(module) in chosen - quantised
@@ -182,16 +183,20 @@ def _before_functions(model: nn.Module, run: Callable[[], Any]) -> list[str]:
     return list(dict.fromkeys(called))
 
 
-def _bottlenecks(model: nn.Module, run: Callable[[], Any]) -> list[nn.Module]:
-    """Return the linear layers that the next one reads without an activation between, as behind an encoder."""
+def _bottlenecks(model: nn.Module, run: Callable[[], Any], count: int) -> list[nn.Module]:
+    """Return the linear layers that the next one reads without an activation between, as behind an encoder.
+
+    Those without a row for each sample, as of tokens one below the other, are left out: they could not be measured.
+    """
     try:
         steps = watch_dataflow(model, run, lambda name, module: _has_weights(module)).steps
     except Exception:  # few samples may be too few for the model; on all of them it is run later
         return []
     readers = list(_read_by(steps))
     activated = {id(layer.module) for layer, step in readers if step.kind == "activation"}
-    linear = [layer.module for layer, step in readers if all(isinstance(one.module, _LINEAR) for one in (layer, step))]
-    return [module for module in linear if module is not None and id(module) not in activated]
+    linear = [layer for layer, step in readers if all(isinstance(one.module, _LINEAR) for one in (layer, step))]
+    rows = [layer.module for layer in linear if layer.module is not None and len(layer.result) == count]
+    return [module for module in rows if id(module) not in activated]
 
 
 def _read_by(steps: Sequence[Step]) -> Iterator[tuple[Step, Step]]:

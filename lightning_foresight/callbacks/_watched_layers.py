@@ -19,7 +19,7 @@ from lightning_foresight.callbacks._plane_layers import (
 from lightning_foresight.probes.activations import capture_activations
 from lightning_foresight.probes.isolation import undisturbed
 from lightning_foresight.probes.layers import exact_names, listing, select_layers
-from lightning_foresight.probes.samples import cut_batch
+from lightning_foresight.probes.samples import batch_length, cut_batch, split_batch
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -46,19 +46,22 @@ def watched_layers(
             gives no row for each sample.
     """
     owner = callback.name
-    named = exact_names(callback.layers)
+
+    def run(some: Any) -> Any:
+        return callback.run_model(pl_module, some)
+
     default = None
     if callback.layers is None:
         few = cut_batch(batch, 2)  # all tensors between the layers are kept for a moment
         with undisturbed(pl_module, seed=callback.seed), trainer.precision_plugin.forward_context():
-            default = default_layers(pl_module, lambda: callback.run_model(pl_module, few))
+            default = default_layers(pl_module, lambda: run(few), batch_length(split_batch(few)[0]))
     modules = select_layers(pl_module, callback.layers, measurable=has_output, default=default, owner=owner)
 
     def capture(some: Any) -> dict[str, Tensor]:
-        return capture_activations(modules, [some], lambda each: callback.run_model(pl_module, each), reduce)
+        return capture_activations(modules, [some], run, reduce)
 
     with undisturbed(pl_module, seed=callback.seed), trainer.precision_plugin.forward_context():
-        reached = reached_layers(modules, named, lambda: callback.run_model(pl_module, batch), owner, reduce)
+        reached = reached_layers(modules, exact_names(callback.layers), lambda: run(batch), owner, reduce)
         silent, modules = [name for name in modules if name not in reached], reached
         check_rows(capture(batch), batch, owner)
         check_first_axis(capture, batch, owner)

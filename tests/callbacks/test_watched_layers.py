@@ -116,6 +116,18 @@ class Residual(TinyModel):
         return self.head(self.act(both) + self.skip(both))
 
 
+class Tokens(TinyModel):
+    """Two linear layers on tokens that lie one below the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.act = nn.Identity(), nn.ReLU()
+        self.down, self.up, self.head = nn.Linear(2, 1), nn.Linear(1, 2), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.act(self.up(self.down(x.reshape(-1, 2))).reshape(-1, 6)))
+
+
 @pytest.mark.parametrize(
     ("model", "found"),
     [
@@ -124,8 +136,9 @@ class Residual(TinyModel):
         (lambda: Autoencoder(nn.Tanh), {"enc.1", "enc.3", "dec.1", "dec.2"}),
         (Convolutional, {"enc.1", "enc.2", "dec.1", "dec.2"}),
         (Residual, {"act", "act:2", "head"}),
+        (Tokens, {"act", "head"}),
     ],
-    ids=["linear", "dropout", "tanh", "convolution", "residual"],
+    ids=["linear", "dropout", "tanh", "convolution", "residual", "tokens"],
 )
 @pytest.mark.parametrize("make", [InfoPlaneCallback, PIDCallback])
 def test_the_bottleneck_of_an_autoencoder_is_watched_by_default_and_no_layer_twice(make, model, found):
