@@ -1,4 +1,4 @@
-"""Seeds what draws examples: a test fails always or never. Starts the two processes of those tests that take two."""
+"""Seeds all that is drawn: a test fails always or never. Starts the two processes of those tests that take two."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("seeded", derandomize=True, deadline=None)
 settings.load_profile("seeded")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """What a test draws without a seed of its own is the same whatever ran before it."""
+    torch.manual_seed(2024)
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +28,6 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list]
 
     Its tests are marked as one group for pytest-xdist, so that a single worker starts the processes.
     """
-    import torch
-
     folder, root = tmp_path_factory.mktemp("ranks"), Path(__file__).parents[1]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}

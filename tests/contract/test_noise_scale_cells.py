@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch._dynamo
 import torch._functorch.config
 
 from lightning_foresight.callbacks import GradientNoiseScaleCallback
@@ -41,10 +42,15 @@ def run_cell(name, method, every_n_steps=1, **others):
     donated = settings.pop("donated", True)
     if "plugins" in settings:
         settings["plugins"] = settings["plugins"](METHODS[method])
+    torch._dynamo.reset()  # what other tests compiled would be taken
     torch.manual_seed(7)
     model = model_class(net(), signs=signs if method == "split" else None, examples=method == "per_example")
     callback = GradientNoiseScaleCallback(method=method, decay=1.0, every_n_steps=every_n_steps, **arguments)
-    with torch._functorch.config.patch(donated_buffer=donated), warnings.catch_warnings(record=True) as caught:
+    with (
+        torch._functorch.config.patch(donated_buffer=donated),
+        torch._dynamo.config.patch(assume_static_by_default=False),  # one graph for all lengths of a batch
+        warnings.catch_warnings(record=True) as caught,
+    ):
         warnings.simplefilter("always")
         fit(model, [callback, *companions], **settings)
     seen = model.seen if hasattr(model, "seen") else {"": (model.noise, model.signal)}
