@@ -79,7 +79,7 @@ def cell(case: Case, n: int, sets: int) -> dict[str, Any]:
         held[estimate.kind].append(holds)
         values.append(float(estimate.value))
         errors.append(float(estimate.std_error))
-        if estimate.kind == "estimate":
+        if estimate.kind in ("estimate", "bracket"):
             widths.append(high - low)
     spread = statistics.stdev(values)
     claims = held["estimate"]

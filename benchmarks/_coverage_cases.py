@@ -195,16 +195,18 @@ def dependence() -> Iterator[Case]:
     def draw(table: np.ndarray, n: int, generator: np.random.Generator) -> tuple[np.ndarray, ...]:
         return tuple(side.astype(float) for side in draw_table(table, n, generator))
 
-    for group, weights in (("seen", (0.0, 0.15, 0.6)), ("unseen", (0.08, 0.3, 0.9))):
+    even, rising, falling = np.full(5, 1 / 5), np.arange(1, 8) / 28, np.array([0.35, 0.25, 0.2, 0.15, 0.05])
+    settings = [("seen", even, (0.0, 0.15, 0.6)), ("seen", rising, (0.08, 0.3, 0.9))]
+    settings += [("seen", falling, (0.0, 0.05, 0.2, 0.75))]
+    settings += [("unseen", np.array([0.1, 0.2, 0.3, 0.4]), (0.0, 0.1, 0.35, 0.85))]
+    for group, shares, weights in settings:
         for weight in weights:
-            size = 5 if group == "seen" else 7
-            shares = np.full(size, 1 / size) if group == "seen" else np.arange(1, size + 1) / (size * (size + 1) / 2)
             table = (1 - weight) * np.outer(shares, shares) + weight * np.diag(shares)
             for name, (kernel, normalised, measure) in measures.items():
                 truth = dependence_of_table(table, kernel, normalised)
                 truth = math.sqrt(max(truth, 0)) if name == "distance_correlation" else truth
-                data = f"{size} places, diagonal {weight:g}"
-                sets = {300: 100, 1000: 60}
+                data = f"{len(shares)} places from {shares[0]:.2g}, diagonal {weight:g}"
+                sets = {300: 200, 1000: 100}
                 yield Case(name, data, group, functools.partial(draw, table), truth, measure, sets)
 
 

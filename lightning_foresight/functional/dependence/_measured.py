@@ -87,7 +87,11 @@ def measure_kernels(
         unit = torch.ones_like(error) if normalised else _unit(of_biased)
         without = _normalised(of_unbiased) if normalised else of_unbiased[0] / unit
         lower, upper = (end * unit for end in _ends(_normalised(of_biased), without, error / unit, k.shape[0]))
-        upper = upper.clamp(max=1) if normalised else upper
+        if normalised:
+            # Errors shrink with the distance from 1, too, as those of a correlation do: its logarithm moves evenly.
+            left = (1 - without).clamp(min=1e-6)
+            lower, upper = (1 - left * ((without - end) / left).exp() for end in (lower, upper))
+            lower, upper = lower.clamp(min=0), upper.clamp(max=1)
         return Measured(value, error, torch.minimum(lower, value), torch.maximum(upper, value))
 
 
