@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -56,6 +55,7 @@ class GradientWindow:
         self.members: frozenset[int] = frozenset()
         self.micro_batches: list[MicroBatch] = []
         self._rows: dict[tuple[int, ...], Tensor] = {}
+        self._version = -1  # of the first gradient, after the last backward pass
 
     def assign(self, members: Iterable[int]) -> None:
         """Say which parameters the optimizer of this window updates, by position."""
@@ -92,15 +92,26 @@ class GradientWindow:
 
     def add(self, micro: MicroBatch) -> None:
         """Take up what a backward pass that has just ended showed, if it reached this window's parameters."""
-        seen = micro.norms
-        if not (self.was_zeroed() if seen is None else self.members.isdisjoint(seen.indices)):
+        seen, first = micro.norms, self._first_with_gradient()
+        if not (first is None if seen is None else self.members.isdisjoint(seen.indices)):
             self.micro_batches.append(micro)
+        if first is not None and first.grad is not None:
+            self._version = first.grad._version
 
     def was_zeroed(self) -> bool:
-        """Say whether the gradients are gone."""
+        """Say whether the gradients are gone: deleted, or zeroed in place since the last backward pass."""
+        first = self._first_with_gradient()
+        if first is None:
+            return True
+        if first.grad is None or is_sharded(first) or first.grad._version == self._version:
+            return False
+        # Somebody wrote into it. As a rule that was zero_grad: only then the device is waited for.
+        return all(map(_is_zero, (self.parameters[member].grad for member in self.members)))
+
+    def _first_with_gradient(self) -> nn.Parameter | None:
         # A sharded gradient may still be on its way while micro-batches are accumulated: its absence says nothing.
-        first = islice((self.parameters[member] for member in self.members), 1)
-        return all(parameter.grad is None and not is_sharded(parameter) for parameter in first)
+        members = (self.parameters[member] for member in self.members)
+        return next((one for one in members if one.grad is not None or is_sharded(one)), None)
 
     def observe(self, *, divisor: float, scale: Tensor | None) -> Tensor | None:
         """Return the observation of the micro-batches so far, and begin a new window; call it before the step.
@@ -170,3 +181,9 @@ class GradientWindow:
         squares = torch.stack([norms.norms for norms in seen]).square()
         # Not a matrix product: TF32 would round the squares to three digits.
         return (squares.unsqueeze(1) * self._rows[indices]).sum(2)
+
+
+def _is_zero(gradient: Tensor | None) -> bool:
+    if gradient is None:
+        return True
+    return not bool((gradient.coalesce().values() if gradient.is_sparse else gradient).any())

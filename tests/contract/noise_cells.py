@@ -44,7 +44,7 @@ class SparseEmbedding(nn.Module):
 class Unused(nn.Module):
     def __init__(self):
         super().__init__()
-        self.used, self.unused = nn.Linear(6, 3), nn.Linear(6, 3)
+        self.before, self.used, self.after = nn.Linear(6, 3), nn.Linear(6, 3), nn.Linear(6, 3)
 
     def forward(self, x):
         return self.used(x)
@@ -140,6 +140,45 @@ class Manual(Observed):
         self.observe(losses, losses.mean())
         self.manual_backward(losses.mean())
         if batch_idx % 2 == 1:
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+class ZeroedInPlace(Manual):
+    """Gradients become zeros, not ``None``."""
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        if batch_idx % 2 == 0:
+            optimizer.zero_grad(set_to_none=False)
+        losses = self.losses(batch)
+        self.observe(losses, losses.mean())
+        self.manual_backward(losses.mean())
+        if batch_idx % 2 == 1:
+            optimizer.step()
+
+
+class GivenUp(Manual):
+    """Gradients of the first batch of an epoch are dropped without a step, in place."""
+
+    def training_step(self, batch, batch_idx):
+        if batch_idx == 0:
+            self.manual_backward(self.losses(batch).mean())
+            self.optimizers().zero_grad(set_to_none=False)
+        else:
+            super().training_step(batch, batch_idx)
+
+
+class StepsTwice(Manual):
+    """Every third batch steps once more without a backward pass."""
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        if batch_idx % 3 < 2:
+            losses = self.losses(batch)
+            self.observe(losses, losses.mean())
+            self.manual_backward(losses.mean())
+        if batch_idx % 3 > 0:
             optimizer.step()
             optimizer.zero_grad()
 
@@ -241,6 +280,8 @@ class Lbfgs(Observed):
 class GAN(pl.LightningModule):
     """Two optimizers; the generator's backward pass leaves gradients on the discriminator, too."""
 
+    to_none = True
+
     def __init__(self, net=None, *, signs=None, examples=False):
         super().__init__()
         self.automatic_optimization = False
@@ -258,7 +299,7 @@ class GAN(pl.LightningModule):
         self.step(for_discriminator, "/optimizer_1", self.discriminator, losses)
 
     def step(self, optimizer, key, part, losses):
-        optimizer.zero_grad()
+        optimizer.zero_grad(set_to_none=self.to_none)
         size = len(losses)
 
         def square(loss):
@@ -278,6 +319,10 @@ class GAN(pl.LightningModule):
 
     def configure_optimizers(self):
         return [torch.optim.SGD(part.parameters(), lr=0.1) for part in (self.generator, self.discriminator)]
+
+
+class GANZeroedInPlace(GAN):
+    to_none = False
 
 
 class Convolutional(nn.Sequential):
@@ -351,6 +396,38 @@ CELLS = {
         {},
         EXACT,
         (YES, YES, YES),
+    ),
+    "manual optimization, gradients zeroed in place": (
+        ZeroedInPlace,
+        mlp,
+        {"accumulate_grad_batches": 1},
+        {},
+        EXACT,
+        (YES, YES, YES),
+    ),
+    "manual optimization, gradients given up": (
+        GivenUp,
+        mlp,
+        {"accumulate_grad_batches": 1},
+        {},
+        EXACT,
+        (YES, YES, YES),
+    ),
+    "manual optimization, steps without a backward pass": (
+        StepsTwice,
+        mlp,
+        {"accumulate_grad_batches": 1},
+        {},
+        EXACT,
+        (YES, YES, YES),
+    ),
+    "several optimizers, gradients zeroed in place": (
+        GANZeroedInPlace,
+        mlp,
+        {"accumulate_grad_batches": 1},
+        {},
+        EXACT,
+        (None, YES, YES),
     ),
     "several optimizers": (GAN, mlp, {"accumulate_grad_batches": 1}, {}, EXACT, (None, YES, YES)),
     "LBFGS": (Lbfgs, mlp, {}, {}, EXACT, (LBFGS, LBFGS, LBFGS)),
