@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import nn
 
-from lightning_foresight.callbacks._noise_methods import default_period, make_observer, share_of_step
+from lightning_foresight.callbacks._noise_methods import BACKWARD_SHARE, default_period, make_observer, share_of_step
 from lightning_foresight.callbacks._noise_recorder import NoiseRecorder
 from lightning_foresight.callbacks._noise_runs import doubt_of_pace, doubts_of_examples, has_micro_batches
 from lightning_foresight.probes.gradients import Metric
@@ -64,6 +64,11 @@ class NoisePace:
         """Whether all steps are observed."""
         return isinstance(self._schedule, Every) and self._schedule.n == 1
 
+    @property
+    def period(self) -> int:
+        """Steps from one observation to the next; 1 where only the schedule knows."""
+        return self._schedule.n if isinstance(self._schedule, Every) and self._schedule.unit == "steps" else 1
+
     def choose(
         self,
         trainer: Trainer,
@@ -99,14 +104,15 @@ class NoisePace:
         if self._paced:
             self._schedule = Every(period, "steps")
         # The normalisation layers come with all parameters at some of their observations only.
-        calibrated = math.ceil(math.ceil(share_of_step("split") / self.budget) / period)
+        calibrated = math.ceil(math.ceil(BACKWARD_SHARE / self.budget) / period)
         self._calibration_period = calibrated if chosen == "norm_layers" else 1
         when = f", one step in {period}" if self._paced else ""
         if chosen == "norm_layers":
             when += f", calibrated by {whole!r} once in {calibrated} observations"
         pace = None
         if self._paced and chosen != "micro_batches":
-            pace = doubt_of_pace(trainer.estimated_stepping_batches, period, self.budget, share_of_step(chosen))
+            share = share_of_step(chosen, parameters)
+            pace = doubt_of_pace(trainer.estimated_stepping_batches, period, self.budget, share)
         if pace is None:
             rank_zero_info(f"{self.owner}: measuring by method={chosen!r}{when}.")
         else:  # one line of both, which would say the same

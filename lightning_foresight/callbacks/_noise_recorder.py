@@ -44,6 +44,7 @@ class NoiseRecorder:
         self._guard = guard
         self._batch_size = batch_size
         self._batch: tuple[Any, int] = (None, 0)  # with its number among those looked at
+        self._size: int | None = None  # of the batch, once counted
 
     def use(self, observers: Sequence[GradientObserver]) -> None:
         """Take other observers from now on."""
@@ -58,9 +59,10 @@ class NoiseRecorder:
     def before_forward(self, batch: Any) -> None:
         """Remember the batch, for its size, and tell the observers that look at this step."""
         self._batch = (batch, self._batch[1] + 1)  # its index would come again in a step that spans epochs
+        self._size = None
         for observer in compress(self.observers, self.looking):
             with self._guard():
-                observer.before_forward(self._batch_size(batch))
+                observer.before_forward(self._count())
 
     def before_backward(self, loss: Tensor, seed: int) -> None:
         """Let the observers look at the backward pass that comes."""
@@ -70,7 +72,7 @@ class NoiseRecorder:
             if observer.once_a_step and any(stream.windows[position].has_seen for stream in self.streams):
                 continue
             with self._guard():
-                observer.before_backward(loss, self._batch_size(self._batch[0]), seed)
+                observer.before_backward(loss, self._count(), seed)
 
     def after_backward(self) -> None:
         """Put what this micro-batch showed into the windows of the optimizers whose parameters it reached."""
@@ -79,12 +81,17 @@ class NoiseRecorder:
             for stream in self.streams:
                 stream.num_unseen += 1
             return
-        batch, number = self._batch
+        _, number = self._batch
         for position, observer in enumerate(self.observers):
             with self._guard():
-                micro = MicroBatch(observer.collect(), self._batch_size(batch), number, observer.kind)
+                micro = MicroBatch(observer.collect(), self._count(), number, observer.kind)
                 for stream in self.streams:
                     stream.windows[position].add(micro)
+
+    def _count(self) -> int:
+        if self._size is None:
+            self._size = self._batch_size(self._batch[0])
+        return self._size
 
     def restart(self, optimizer: Optimizer) -> None:
         """Begin an optimizer's step anew, when its gradients are zeroed."""

@@ -153,7 +153,7 @@ def doubt_of_pace(steps: float, period: int, budget: float, share: float) -> str
     return (
         f"budget={budget} allows one observation in {period} steps, {int(seen)} in the {int(steps)} of this run; "
         f"fewer than {FEW_OBSERVATIONS} make a wide interval, often without an end. Set every_n_steps={shorter}, which "
-        f"takes about {100 * share / shorter:.2g}% of the training time."
+        f"takes about {100 * share / shorter:.3g}% of the training time."
     )
 
 

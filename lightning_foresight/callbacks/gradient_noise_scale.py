@@ -17,6 +17,7 @@ from lightning_foresight.callbacks._noise_recorder import NoiseRecorder
 from lightning_foresight.callbacks._noise_report import NoiseReport
 from lightning_foresight.callbacks._noise_runs import check_run
 from lightning_foresight.callbacks._progress import completed_steps
+from lightning_foresight.callbacks._quiet_hooks import QuietHooks, silenceable
 from lightning_foresight.probes.gradient_groups import Groups, parameter_groups, select_parameters
 from lightning_foresight.probes.gradient_preconditioner import OptimizerMetric
 from lightning_foresight.probes.layers import LayerSpec
@@ -25,6 +26,11 @@ from lightning_foresight.probes.samples import batch_length
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
     from torch.optim import Optimizer
+
+HOOKS_OF_OBSERVED_STEPS = (
+    *("on_before_backward", "on_after_backward", "on_before_zero_grad"),
+    *("on_before_optimizer_step", "on_train_batch_end"),
+)
 
 
 class GradientNoiseScaleCallback(NoiseReport):
@@ -67,16 +73,15 @@ class GradientNoiseScaleCallback(NoiseReport):
             groups of parameters, besides the one of all.
         decay: Weight of an observation relative to the next one; 1 is the mean since the start.
         window: Average so many of the latest observations alike instead.
-        confidence: Coverage of the intervals of ``b_simple``.
+        confidence: Coverage of the intervals.
         budget: Share of the training time that each of ``"split"``, ``"per_example"``, ``"norm_layers"``, calibration
-            and ``hessian`` may take; sets their period if ``every_n_steps`` is ``None``. Where parameters are tiny,
-            half of it is left to the hooks of the steps between.
+            and ``hessian`` may take; sets their period if ``every_n_steps`` is ``None``.
         preconditioner: ``"adam"`` measures in the metric of the optimizer, :math:`g^\top P g` with :math:`P = 1 /
             (\sqrt{\hat v} + \epsilon)` as it stands before the step; from the second step on.
         hessian: Measure ``b_noise``, too, by running ``training_step`` again on parts of the batch, in evaluation mode:
             as often as ``budget`` allows (ten times the cost of a step), or every so many steps.
         batch_size: Counts the examples of a batch, where that is not the length of its first tensor.
-        every_n_steps: Observe at every n-th optimizer step; ``None`` is, for micro-batches, every step (every fourth
+        every_n_steps: Observe at every n-th optimizer step; ``None`` is, for micro-batches, every step (every fifth
             where parameters are tiny), and else what ``budget`` allows.
         schedule: Observe when ``schedule(count)`` says so.
         layers: Measure the parameters of these layers only: names, globs, types, or rules.
@@ -167,6 +172,7 @@ class GradientNoiseScaleCallback(NoiseReport):
         self._curvature = CurvatureRecord(self.name, self.averaging, hessian, budget)
         self._restored: dict[str, Any] = {}
         self._planned, self._stepped, self._num_stepped = 0, False, 0
+        self._hooks, self._rest_until = QuietHooks(self, ()), 0
 
     # ---- before training ----
 
@@ -189,11 +195,18 @@ class GradientNoiseScaleCallback(NoiseReport):
         self._recorder = NoiseRecorder(streams, partial(self.leaving_the_run_alone, trainer), self._count)
         self._curvature = CurvatureRecord(self.name, self.averaging, self.hessian, self.budget)
         self._planned, self._stepped, self._num_stepped = 0, False, 0
+        self._hooks, self._rest_until = QuietHooks(self, self._hooks_of_observed_steps(trainer, pl_module)), 0
         self._pace.restart()
         previous, self._restored = self._restored, {}
         if trainer.global_step and previous:
             self._go_on(previous)
         self._choose(trainer)
+
+    def _hooks_of_observed_steps(self, trainer: Trainer, pl_module: LightningModule) -> list[str]:
+        # In manual optimization a step may begin within a batch; a rule of the user's own may report at any step.
+        if not pl_module.automatic_optimization or type(self).should_measure is not NoiseReport.should_measure:
+            return []
+        return silenceable(self, GradientNoiseScaleCallback, HOOKS_OF_OBSERVED_STEPS, trainer)
 
     def _choose(self, trainer: Trainer) -> None:
         self._pace.choose(trainer, self._recorder, self._parameters, self._norm_layers, self._metric)
@@ -202,6 +215,8 @@ class GradientNoiseScaleCallback(NoiseReport):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Decide who looks at the step that begins; at the first of an epoch, take up what other callbacks changed."""
+        if batch_idx and trainer.fit_loop.epoch_loop._batches_that_stepped < self._rest_until:
+            return
         automatic = pl_module.automatic_optimization
         # In manual optimization a batch need not step, and only the first step tells how many of them make one.
         if batch_idx == 0 or (not automatic and self._num_stepped == 1 == self._planned):
@@ -212,20 +227,34 @@ class GradientNoiseScaleCallback(NoiseReport):
         # Of the step that is being prepared.
         count = 1 + (completed_steps(trainer, "start") if automatic else self._num_stepped)
         if count != self._planned:  # else it goes on accumulating
-            self._planned = count
-            try:
-                self._recorder.look(self._pace.who_looks(trainer, count, len(self._recorder.observers)))
-            except Exception as error:  # of the user's schedule
-                self._recorder.look([])
-                self._note(error, trainer)
-            if self._curvature.is_due(count):
-                with self.leaving_the_run_alone(trainer):
-                    size = self._count(batch)
-                    self._curvature.observe(pl_module, self._parameters, batch, batch_idx, size, self._pace.num_due)
+            self._plan(trainer, pl_module, count, batch, batch_idx)
         if self._recorder.is_looking:
             self._recorder.before_forward(batch)
 
-    # What follows runs at every step, and at most of them nobody looks: then it should cost next to nothing.
+    def _plan(self, trainer: Trainer, pl_module: LightningModule, count: int, batch: Any, batch_idx: int) -> None:
+        self._planned = count
+        try:
+            self._recorder.look(self._pace.who_looks(trainer, count, len(self._recorder.observers)))
+        except Exception as error:  # of the user's schedule
+            self._recorder.look([])
+            self._note(error, trainer)
+        if self._curvature.is_due(count):
+            with self.leaving_the_run_alone(trainer):
+                size = self._count(batch)
+                self._curvature.observe(pl_module, self._parameters, batch, batch_idx, size, self._pace.num_due)
+        if not self._hooks.names:
+            return
+        # The last callback of ours writes for all of them.
+        reports = self._has_news() or len(self._siblings(trainer)) > 1
+        every = trainer.log_every_n_steps if reports else 0  # type: ignore[attr-defined]
+        if self._recorder.is_looking or (every and count % every == 0):
+            self._hooks.wake()
+            return
+        self._hooks.hush()
+        periods = [period for period in (self._pace.period, self._curvature.period, every) if period]
+        self._rest_until = min(count // period * period + period for period in periods) - 1
+
+    # What follows is passed over in automatic optimization where nobody looks, and costs next to nothing elsewhere.
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Look at the backward pass of this micro-batch."""
@@ -272,4 +301,5 @@ class GradientNoiseScaleCallback(NoiseReport):
 
     def release(self) -> None:
         """Remove the hooks."""
+        self._hooks.wake()
         self._recorder.let_go()

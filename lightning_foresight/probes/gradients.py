@@ -88,22 +88,32 @@ class GradientNormProbe:
         self._zeros: dict[tuple[torch.dtype, torch.device], Tensor] = {}
         self._error: Exception | None = None
         self._handles: dict[int, RemovableHandle] = {}
+        self._hookless: list[Tensor] = []  # what had no hook of anybody's before
 
     def attach(self) -> None:
         """Hook every parameter that requires a gradient and has no hook yet."""
+        if len(self._handles) == len(self.parameters):  # before most passes
+            return
         for index, parameter in enumerate(self.parameters):
             self.attach_to(index, parameter)
 
     def attach_to(self, index: int, tensor: Tensor) -> None:
         """Hook the tensor that stands for a parameter in the coming pass, unless the parameter has a hook."""
         if tensor.requires_grad and index not in self._handles:
+            if tensor._backward_hooks is None:
+                self._hookless.append(tensor)
             self._handles[index] = tensor.register_hook(self._hook(index))
 
     def remove(self) -> None:
         """Remove all hooks and forget what was seen."""
         for handle in self._handles.values():
             handle.remove()
+        # Else autograd would hand every later gradient to Python, for nobody.
+        for tensor in self._hookless:
+            if not tensor._backward_hooks:
+                tensor._backward_hooks = None
         self._handles.clear()
+        self._hookless.clear()
         self._forget()
 
     def _forget(self) -> None:
@@ -175,6 +185,8 @@ def gradient_norm(gradient: Tensor) -> Tensor:
     Of a sharded one it is the part's norm, made so large that the mean over devices of its square is the whole square:
     the reduction that ends a measurement then needs no case of its own, and nothing is exchanged here.
     """
+    if type(gradient) is Tensor and _is_plain(gradient):  # most, at every pass
+        return torch.linalg.vector_norm(gradient)
     if is_sharded(gradient):
         sharded: Any = gradient
         sizes = zip(sharded.device_mesh.shape, sharded.placements, strict=True)

@@ -128,7 +128,7 @@ def test_indefinite_curvature_is_flagged_once_and_gives_no_batch_size():
     callback = GradientNoiseScaleCallback(hessian=1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fit(fresh(Saddle, nn.Linear(6, 2)), callback, data=loader(64, 32), log_every_n_steps=1)
+        fit(fresh(lambda: Saddle(nn.Linear(6, 2))), callback, data=loader(64, 32), log_every_n_steps=1)
     said = [str(warning.message) for warning in caught if "indefinite" in str(warning.message)]
     assert len(said) == 1
     assert "G^T H G = -" in said[0]
@@ -172,7 +172,7 @@ def test_a_callback_is_deaf_to_what_another_one_sends_through_the_graph(method):
 
 
 def test_a_first_batch_without_a_loss_is_made_up_for_at_the_next_step():
-    callback = GradientNoiseScaleCallback()  # one step in 100, beginning with the first
+    callback = GradientNoiseScaleCallback()  # one step in 200, beginning with the first
     fit(fresh(SkipsFirst), callback, max_epochs=1)
     assert callback.history.last()["gns/b_simple"].num_samples == 1
 
@@ -304,9 +304,9 @@ def test_a_run_too_short_for_its_budget_is_told_what_to_set_once():
     said = said_by(callback, fresh(Observed), max_epochs=10)  # of 6 steps
     assert len(said) == 1
     assert "GradientNoiseScaleCallback: measuring by method='split'. " in said[0]
-    assert "budget=0.02 allows one observation in 100 steps, 1 in the 60 of this run" in said[0]
+    assert "budget=0.02 allows one observation in 200 steps, 1 in the 60 of this run" in said[0]
     assert "fewer than 16 make a wide interval, often without an end" in said[0]
-    assert "Set every_n_steps=3, which takes about 33% of the training time" in said[0]
+    assert "Set every_n_steps=3, which takes about 133% of the training time" in said[0]
     assert said_by(callback, fresh(Observed), max_epochs=10) == []
 
 

@@ -150,3 +150,11 @@ def test_accumulated_norms_are_those_of_grad_whatever_their_layout(layer):
     expected = [layer.weight.grad.norm(), embedding.weight.grad.to_dense().norm()]
     torch.testing.assert_close(seen.norms, torch.stack(expected))
     assert accumulated_norms([unused], [0]) is None
+
+
+def test_removed_hooks_leave_a_parameter_as_it_was(layer):
+    others = layer.bias.register_hook(lambda gradient: None)
+    probe = listening(layer.parameters())
+    probe.remove()
+    assert layer.weight._backward_hooks is None  # an empty table would send every later gradient through Python
+    assert list(layer.bias._backward_hooks) == [others.id]
