@@ -14,16 +14,14 @@ import os
 import platform
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from _noise_networks import gpt_batch, linear_gpt, mlp, mlp_batch, torch_gpt
+from _noise_cost import Module, cost, fit
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -36,139 +34,6 @@ from lightning_foresight.functional.gradient_noise.pooled import pooled_noise_sc
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "gradient_noise_scale.json"
 PEERS = HERE.parent / "build" / "noise_peers"
-
-
-class Module(pl.LightningModule):
-    """Trains a network."""
-
-    def __init__(self, net: nn.Module, lr: float = 1e-3, optimizer: type = torch.optim.AdamW) -> None:
-        super().__init__()
-        self.net, self.lr, self.optimizer_class = net, lr, optimizer
-
-    def training_step(self, batch, batch_idx):
-        inputs, targets = batch
-        return F.cross_entropy(self.net(inputs).flatten(0, -2), targets.flatten())
-
-    def configure_optimizers(self):
-        return self.optimizer_class(self.parameters(), lr=self.lr)
-
-
-def fit(model: pl.LightningModule, data: DataLoader, steps: int, callbacks: list, accumulate: int = 1) -> pl.Trainer:
-    trainer = pl.Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        accumulate_grad_batches=accumulate,
-        callbacks=callbacks,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(model, data)
-    return trainer
-
-
-class Clock(pl.Callback):
-    """CPU time from the first optimizer step but ``skip`` to the last; listed before the callback that is measured."""
-
-    def __init__(self, skip: int) -> None:
-        self.skip, self.begun, self.seconds = skip, 0.0, 0.0
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.global_step == self.skip and not self.begun:
-            self.begun = time.process_time()
-
-    def on_train_epoch_end(self, trainer, pl_module):
-        self.seconds = time.process_time() - self.begun
-
-
-class Empty(pl.Callback):
-    """Overrides nothing: what Lightning charges for having one more callback."""
-
-
-def idle_callback() -> pl.Callback:
-    """Return a callback whose hooks are those of ours, and do nothing."""
-    ours = {name for kind in GradientNoiseScaleCallback.__mro__ for name in vars(kind) if name.startswith("on_")}
-    hooks = {name: lambda self, *args: None for name in ours if hasattr(pl.Callback, name)}
-    return type("Idle", (pl.Callback,), hooks)()
-
-
-class Case(NamedTuple):
-    """A run with and without the callback."""
-
-    network: str
-    micro_batches: int
-    arguments: dict
-    steps: int
-    repeats: int
-    period: int  # of the steps that are observed by default; the runs themselves observe as ``arguments`` say
-    target: float | None
-    idle: bool = False  # whether to time callbacks that do nothing, too
-
-
-NETWORKS_OF_COST = {
-    "transformer": (torch_gpt, gpt_batch, 8),
-    "transformer of linear layers": (linear_gpt, gpt_batch, 8),
-    "mlp_17k": (mlp, mlp_batch, 32),
-}
-EVERY_STEP = {"every_n_steps": 1}
-COST_CASES = {
-    "transformer, micro_batches": Case("transformer", 4, {}, 8, 4, 1, 1.03),
-    "mlp_17k, micro_batches": Case("mlp_17k", 4, {}, 120, 9, 4, 1.10),
-    "mlp_17k, micro_batches, every step": Case("mlp_17k", 4, EVERY_STEP, 120, 9, 1, None),
-    "transformer, split, observed step": Case("transformer", 1, EVERY_STEP, 12, 5, 50, None),
-    "mlp_17k, split, observed step": Case("mlp_17k", 1, EVERY_STEP, 200, 5, 100, None),
-    "mlp_17k, default on one device": Case("mlp_17k", 1, {}, 700, 15, 100, 1.02, idle=True),
-    "transformer of linear layers, per_example, observed step": Case(
-        "transformer of linear layers", 1, EVERY_STEP | {"method": "per_example"}, 12, 5, 50, 1.20
-    ),
-}
-
-
-def run_seconds(case: Case, kind: str) -> float:
-    torch.manual_seed(0)
-    network, batch, size = NETWORKS_OF_COST[case.network]
-    count = case.steps * case.micro_batches
-    inputs, targets = batch(min(count * size, 4096))
-    repeats = math.ceil(count * size / len(inputs))
-    data = DataLoader(
-        TensorDataset(inputs.repeat(repeats, 1), targets.repeat(repeats, *[1] * (targets.ndim - 1))), size
-    )
-    clock, callback = Clock(skip=2), GradientNoiseScaleCallback(log_figures=False, **case.arguments)
-    further = {"plain": [], "empty": [Empty()], "idle": [idle_callback()], "observed": [callback]}[kind]
-    fit(Module(network()), data, case.steps, [clock, *further], case.micro_batches)
-    assert callback.num_failures == 0
-    return clock.seconds
-
-
-def cost() -> dict:
-    """CPU time of a run over that of the same run without the callback, one after the other, median over pairs."""
-    table = {}
-    for name, case in COST_CASES.items():
-        kinds = ["plain", "observed", *(["empty", "idle"] if case.idle else [])]
-        seconds: dict = {kind: [] for kind in kinds}
-        run_seconds(case, "observed")  # warms up
-        for repeat in range(case.repeats):
-            for position in range(len(kinds)):  # each goes first as often as the others
-                kind = kinds[(position + repeat) % len(kinds)]
-                seconds[kind].append(run_seconds(case, kind))
-        plain = np.array(seconds["plain"])
-        ratios = np.array(seconds["observed"]) / plain
-        ratio = float(np.median(ratios))
-        every_step = case.arguments.get("every_n_steps") == 1
-        table[name] = {
-            "ratio": ratio,
-            "quartiles": [float(q) for q in np.quantile(ratios, [0.25, 0.75])],
-            "at_the_default_period": 1 + (ratio - 1) / case.period if every_step else ratio,
-            "period": case.period,
-            "target": case.target,
-            "step_ms": 1e3 * float(np.median(plain)) / (case.steps - 2),
-        }
-        for kind in kinds[2:]:  # callbacks that do nothing
-            table[name][kind] = float(np.median(np.array(seconds[kind]) / plain))
-        print(name, table[name], flush=True)
-    return table
 
 
 def peers() -> dict:
@@ -329,6 +194,13 @@ def moving_weights(steps: int = 200, size: int = 8, accumulate: int = 4, across:
     }
 
 
+def processor() -> str:
+    """Return the processor's name where the system tells it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def finite(value):
     """Replace numbers that JSON has no words for: an interval without an end becomes null."""
     if isinstance(value, dict):
@@ -347,16 +219,16 @@ def main(names: list[str]) -> None:
     if unknown:
         sys.exit(f"unknown part {unknown[0]!r}; expected some of {', '.join(PARTS)}")
     warnings.filterwarnings("ignore")
-    for name in ("pytorch_lightning", "lightning.pytorch"):
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
     torch.set_num_threads(1)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     machine = {
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "pytorch_lightning": pl.__version__,
-        "time": "CPU time of the process",
+        "time": "CPU time of the process; of the thread for cost",
     }
     for name in names or PARTS:
         results[name] = {"machine": machine, "results": finite(PARTS[name]())}
