@@ -50,7 +50,11 @@ def distance_interval(distance: T, variance: T, freedom: T, n: T) -> tuple[T, T]
     # Terms more even than a spread below what chance makes them say no more than those: none would be even enough.
     largest = _noncentrality(observed + at_least(freedom - (2 * freedom) ** 0.5 - observed, 0.0), freedom, -Z)
     high = distance + (largest - observed) / (2 * n)
-    low = at_least(distance + (_noncentrality(observed, freedom, Z) - observed) / (2 * n), 0.0)
+    smallest = _noncentrality(observed, freedom, Z)
+    low = distance + (smallest - observed) / (2 * n)
+    # Terms may be even far from the limit, too: there it is no end.
+    normal = distance - freedom / (2 * n) - Z * debiased_variance(variance, freedom, n) ** 0.5
+    low = at_least(low * (smallest > 0) + normal * (smallest <= 0), 0.0)
     return low * (2 * n * distance > _quantile(0 * freedom, freedom, Z)), high
 
 

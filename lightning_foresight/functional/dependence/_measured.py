@@ -83,15 +83,12 @@ def measure_kernels(
             moves = moves / values[0] - 0.5 * influence(kk, k, k, with_k[:, 0], with_k[:, 0]) / values[1]
             moves = value * (moves - 0.5 * influence(ll, l, l, with_l[:, 1], with_l[:, 1]) / values[2])
         error = moves.std(correction=0) / math.sqrt(k.shape[0])
-        # HSIC itself in units of the root of both sides' own.
-        unit = torch.ones_like(error) if normalised else _unit(of_biased)
-        without = _normalised(of_unbiased) if normalised else of_unbiased[0] / unit
-        lower, upper = (end * unit for end in _ends(_normalised(of_biased), without, error / unit, k.shape[0]))
         if normalised:
-            # Errors shrink with the distance from 1, too, as those of a correlation do: its logarithm moves evenly.
-            left = (1 - without).clamp(min=1e-6)
-            lower, upper = (1 - left * ((without - end) / left).exp() for end in (lower, upper))
-            lower, upper = lower.clamp(min=0), upper.clamp(max=1)
+            lower, upper = _ends_below_one(_normalised(of_biased), _normalised(of_unbiased), error, k.shape[0])
+        else:
+            unit = _unit(of_biased)
+            ends = _ends(of_biased[0] / unit, of_unbiased[0] / unit, error / unit, k.shape[0])
+            lower, upper = (end * unit for end in ends)
         return Measured(value, error, torch.minimum(lower, value), torch.maximum(upper, value))
 
 
@@ -104,7 +101,20 @@ def _ends(with_bias: Tensor, without: Tensor, error: Tensor, n: int) -> tuple[Te
     """
     bias = (n * (with_bias - without)).clamp(min=1)  # of one dimension; less where dependence is strong, and no matter
     half = n * bias / 2
-    return distance_interval(with_bias, error.square() * half, bias.square(), half)
+    return distance_interval(with_bias.clamp(min=0), error.square() * half, bias.square(), half)
+
+
+def _ends_below_one(with_bias: Tensor, without: Tensor, error: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """The same of CKA, whose error shrinks towards 1 as that of a correlation does.
+
+    The ends are those of -log(1 - CKA): of one normal column a side twice the information, which is noncentral
+    chi-square near 0 and of even error elsewhere.
+    """
+    left = (1 - without).clamp(min=1e-6)
+    unbiased_log = -left.log()
+    with_bias_log = unbiased_log + (with_bias - without).clamp(min=0) / left
+    lower, upper = _ends(with_bias_log, unbiased_log, error / left, n)
+    return -torch.expm1(-lower), -torch.expm1(-upper)
 
 
 def _normalised(values: list[Tensor]) -> Tensor:
