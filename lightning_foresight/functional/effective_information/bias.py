@@ -89,7 +89,8 @@ def null_of_margins(rows: Tensor, columns: Tensor, terms: Tensor) -> Tensor:
     # Single precision will do for the excess; the rest of the cells' sum follows from the margins.
     whole = n.float()[..., None, None]
     row_share, column_share = rows.float().unsqueeze(-1) / whole, columns.float().unsqueeze(-2) / whole
-    share = row_share + column_share - row_share * column_share
+    # Counts with given margins are hypergeometric.
+    share = 1 - (1 - row_share) * (1 - column_share) * (whole / (whole - 1).clamp_min(1))
     excess = mean_excess(row_share * column_share * whole, share).sum((-1, -2)).to(terms.dtype)
     plain = sum(torch.special.xlogy(margin, margin.to(terms.dtype)).sum(-1) for margin in (rows, columns))
     cells = plain - torch.special.xlogy(total, n) + excess

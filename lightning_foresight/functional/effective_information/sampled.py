@@ -29,6 +29,8 @@ DEFAULT_SAMPLES = 2**15
 # Where rtol asks for more than this, what was reached is returned.
 MOST_SAMPLES = 2**20
 BLOCKS = 8
+# What is left of an output's samples after dropping some, for each bin of the inputs, that its correction needs.
+FEWEST_A_BIN = 4
 # Shares of the samples that an extrapolation starts from: all, halves, quarters.
 FRACTIONS = (1, 2, 4)
 SENSITIVITY_POINTS, SENSITIVITY_NUMBERS = 2**12, 2**27
@@ -41,7 +43,7 @@ class SampledPairs(NamedTuple):
 
     Attributes:
         bits: Bits of every pair ``(inputs, outputs)``.
-        total_std_error: Standard error of their sum, from blocks of the samples.
+        total_std_error: Standard error of their sum, from blocks of the samples and from what none of them shows.
         num_samples: How many samples there were.
     """
 
@@ -64,14 +66,19 @@ def sampled_parts(
     samples = num_samples or DEFAULT_SAMPLES
     levels = (1, *(FRACTIONS[1:] if extrapolate else ()), *(() if rtol is None and not extrapolate else (BLOCKS,)))
     while True:
-        by_level = _bits_by_level(owner, problem, samples, levels, generator)
+        by_level, kept = _bits_by_level(owner, problem, samples, levels, generator)
         bits = by_level[0][:, :, 0]
         std_error = block_std_error(by_level[-1]) if len(levels) > 1 else torch.full_like(bits[0, 0], float("nan"))
         if extrapolate:
             bits, doubt = _extrapolated([part.mean(2) for part in by_level[: len(FRACTIONS)]])
             std_error = (std_error**2 + doubt.sum() ** 2).sqrt()
+        few = min(samples, FEWEST_A_BIN * problem.in_bins)
+        doubt = bias_left(by_level[0][:, :, 0], by_level[-1], kept, few)
+        std_error = (std_error**2 + unseen_bits(kept).sum().to(bits) ** 2 + doubt**2).sqrt()
         pairs = SampledPairs(bits, std_error, samples)
-        if rtol is None or 2 * samples > MOST_SAMPLES or bool(std_error <= rtol * bits.sum().abs()):
+        # A sum of 0 is within no share of itself, but within whatever is no limit.
+        size = bits.sum().abs().clamp_min(torch.finfo(bits.dtype).eps)
+        if rtol is None or 2 * samples > MOST_SAMPLES or bool(std_error <= rtol * size):
             return pairs
         samples *= 2
 
@@ -92,12 +99,44 @@ def block_std_error(bits: Tensor) -> Tensor:
     return sums.std() / len(sums) ** 0.5
 
 
+def unseen_bits(kept: Tensor) -> Tensor:
+    r"""Return what each output's pairs may tell together where no sample has been, from the number of samples.
+
+    Of N samples, shares of about 1/N lie beyond the outermost ones, at both ends of an output's range. Inputs are
+    independent, so that an event of probability p tells no more about all of them than about
+    :math:`p \log_2 \frac 1p`: in all, :math:`\frac 2N \log_2 N`.
+    """
+    number = kept.clamp_min(2).double() if kept.device.type != "mps" else kept.clamp_min(2).float()
+    return 2 * number.log2() / number
+
+
+def bias_left(bits: Tensor, by_block: Tensor, kept: Tensor, few: int) -> Tensor:
+    """Return what may be left of the bias of the sum over pairs, of outputs most samples of which were dropped.
+
+    Which inputs are kept then depends on the others, and the correction cannot tell that from what a pair shares. All
+    that is known is how far blocks of the samples are from all of them.
+
+    Args:
+        bits: From all samples, ``(inputs, outputs)``.
+        by_block: From blocks of them, ``(inputs, outputs, blocks)``.
+        kept: How many samples of each output were not dropped.
+        few: With so many of them the correction is good.
+    """
+    moved = (by_block.mean(2) - bits).sum(0)
+    return torch.where(kept < few, moved, 0).sum().abs()
+
+
 def _bits_by_level(
     owner: str, problem: Problem, samples: int, levels: Sequence[int], generator: torch.Generator
-) -> list[Tensor]:
-    """Estimate all pairs from the samples cut into so many blocks; ``(inputs, outputs, blocks)`` for every level."""
+) -> tuple[list[Tensor], Tensor]:
+    """Estimate all pairs from the samples cut into so many blocks; ``(inputs, outputs, blocks)`` for every level.
+
+    Returns:
+        The bits, and how many samples of each output were not dropped.
+    """
     in_codes, out_codes = _draw_codes(owner, problem, samples, generator)
-    dropped = bool(out_codes.amax() == problem.out_bins)
+    kept = (out_codes < problem.out_bins).sum(1)
+    dropped = bool((kept < samples).any())
     terms = grassberger_terms(samples, in_codes.device)
     bins = problem.in_bins, problem.out_bins + dropped
     found = [terms.new_empty(len(in_codes), len(out_codes), level) for level in levels]
@@ -115,7 +154,7 @@ def _bits_by_level(
                 pairs.add(in_part, out_part, tables)
         for bits, pairs in zip(found, sums, strict=True):
             bits[:, part] = pairs.information()
-    return found
+    return found, kept
 
 
 def _draw_codes(owner: str, problem: Problem, samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

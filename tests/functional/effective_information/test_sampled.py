@@ -7,7 +7,12 @@ from torch import nn
 from lightning_foresight.functional import causal_measures, ei_parts, sensitivity
 from lightning_foresight.functional.effective_information.pair_counts import count_pairs
 from lightning_foresight.functional.effective_information.problem import pose
-from lightning_foresight.functional.effective_information.sampled import _extrapolated, sampled_parts
+from lightning_foresight.functional.effective_information.sampled import (
+    _extrapolated,
+    bias_left,
+    sampled_parts,
+    unseen_bits,
+)
 
 
 def seeded(seed=0):
@@ -188,6 +193,42 @@ def test_standard_error_by_blocks_is_the_spread_over_repetitions():
     claimed = torch.stack([run.total_std_error for run in runs]).mean()
     # 8 blocks have 7 degrees of freedom, 30 runs a spread known to 13%; small blocks are a little noisier.
     assert 0.7 < claimed / spread < 1.6
+
+
+def test_what_no_sample_shows_is_part_of_the_error():
+    layer = nn.Linear(4, 2, bias=False)
+    nn.init.constant_(layer.weight, 0.01)
+    # All outputs lie in one bin: no sample says more, and whatever lies beyond them is a share of about 1 / N.
+    options = {"in_range": (0, 1), "out_range": (0, 8), "in_bins": 8, "out_bins": 8, "method": "sampled"}
+    found = causal_measures(layer, num_samples=256, **options).parts
+    assert found.value == pytest.approx(0, abs=1e-6)
+    assert found.std_error == pytest.approx(2 * 2 * 8 / 256)
+    assert found.num_samples == 256
+    assert unseen_bits(torch.tensor([256, 1_024])).tolist() == [2 * 8 / 256, 2 * 10 / 1_024]
+
+
+def test_where_few_outputs_are_kept_the_change_between_blocks_and_all_samples_is_part_of_the_error():
+    bits, by_block = torch.tensor([[1.0, 2.0]]), torch.tensor([[[3.0, 4.0], [2.0, 2.5]]])
+    kept = torch.tensor([20, 90])
+    assert bias_left(bits, by_block, kept, 10) == 0
+    assert bias_left(bits, by_block, kept, 50) == 2.5
+    assert bias_left(bits, by_block, kept, 100) == 2.75
+
+
+# Without what no sample shows, half of the intervals held; a layer with most outputs dropped, a fifth.
+@pytest.mark.parametrize(("scale", "activation", "most_missed"), [(0.025, nn.Sigmoid(), 1), (20.0, None, 5)])
+def test_intervals_hold_where_little_is_shared_and_samples_are_few(scale, activation, most_missed):
+    generator = seeded(1)
+    layer = nn.Linear(4, 2)
+    layer.weight.data = (torch.rand(2, 4, generator=generator) * 2 - 1) * scale
+    layer.bias.data = torch.zeros(2)
+    truth = float(ei_parts(layer, activation, in_range=(-1, 1)).sum())
+    missed = 0
+    for seed in range(20):
+        options = {"method": "sampled", "num_samples": 128, "generator": seeded(seed)}
+        low, high = causal_measures(layer, activation, in_range=(-1, 1), **options).parts.interval()
+        missed += not low <= truth <= high
+    assert missed <= most_missed
 
 
 def test_half_and_double_precision_layers_are_measured_in_a_type_that_holds_bits():
