@@ -101,7 +101,10 @@ def _measure(chosen: Any) -> int:
         device=chosen.device,
         precision=chosen.precision,
     )
-    print(f"{chosen.output}: {len(measured)} of {len(paths)} checkpoints measured, the others were there already")
+    told = f"{chosen.output}: {len(measured)} of {len(paths)} checkpoints measured"
+    if len(measured) < len(paths):
+        told += f", {'the others' if measured else 'all'} were there already"
+    print(told)
     return 0
 
 

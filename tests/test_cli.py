@@ -41,13 +41,17 @@ def test_checkpoints_are_measured_from_a_yaml_file(tmp_path, capsys):
     }
     (tmp_path / "measure.yaml").write_text(yaml.safe_dump(config))
     assert main(["measure", "--config", str(tmp_path / "measure.yaml")]) == 0
-    assert "3 of 3 checkpoints measured" in capsys.readouterr().out
+    assert capsys.readouterr().out.endswith("values.csv: 3 of 3 checkpoints measured\n")
     with open(tmp_path / "values.csv") as file:
         lines = list(csv.DictReader(file))
     assert {float(line["epoch"]) for line in lines} == {0.0, 1.0, 2.0}
     assert {"ei/network", "info_plane/net.2/I_XT"} <= {line["key"] for line in lines}
     assert main(["measure", "--config", str(tmp_path / "measure.yaml")]) == 0
-    assert "0 of 3 checkpoints measured" in capsys.readouterr().out
+    assert capsys.readouterr().out.endswith("values.csv: 0 of 3 checkpoints measured, all were there already\n")
+    fit(LogCheckpoint(tmp_path / "checkpoints", schedule=Every(1)), max_epochs=3)
+    assert main(["measure", "--config", str(tmp_path / "measure.yaml")]) == 0
+    told = capsys.readouterr().out
+    assert told.endswith("values.csv: 1 of 4 checkpoints measured, the others were there already\n")
 
 
 def test_a_pattern_that_matches_nothing_is_named(tmp_path, capsys):
