@@ -50,7 +50,7 @@ class EICallback(ForesightCallback):
     Logged metrics, in bits:
         - ``ei/network``, ``ei/network_determinism``, ``ei/network_degeneracy`` and ``ei/network_effectiveness`` (a pure
           number): from the weights of all layers, or of those that ``layers`` chooses.
-        - ``ei/<layer>/weights``: the same for one layer on its own.
+        - ``ei/<layer>/weights``: the EI of one layer on its own; of layers that have parameters, which pooling has not.
         - ``ei/<layer>/parts``: :math:`EI_{parts} = \sum_{ij} I(x_i; y_j)`.
         - ``ei/<layer>/sensitivity``: the same with one input perturbed at a time, the others at 0.
         - ``ei/<layer>/degeneracy``: sensitivity minus parts, when both are measured.
@@ -199,9 +199,11 @@ class EICallback(ForesightCallback):
             network = weight_ei(self._calls, norm=self.norm, validate=False)
             keys = ("network", "network_determinism", "network_degeneracy", "network_effectiveness")
             measured[keys] = make_estimate(torch.stack(network[:4]), kind="exact")
-            layers = network.layers
-            each = torch.stack([layer.ei for layer in layers.values()])
-            measured[tuple(f"{name}/weights" for name in layers)] = make_estimate(each, kind="exact")
+            # Of pooling, which has no weights, the value never changes; the network's holds it.
+            learned = {call.name for call in self._calls if next(call.module.parameters(), None) is not None}
+            each = {f"{name}/weights": layer.ei for name, layer in network.layers.items() if name in learned}
+            if each:
+                measured[tuple(each)] = make_estimate(torch.stack([*each.values()]), kind="exact")
         for planned in self._plan:
             with self.working_on(planned.name):
                 measured.update(self._perturb(planned))

@@ -140,25 +140,38 @@ def test_figures_are_the_causal_plane_and_the_weights():
     assert points[-1][1] == pytest.approx(last["ei/net.6/sensitivity"].value)
 
 
-def test_a_convolutional_network_is_measured_whole():
-    class Cnn(TinyModel):
-        def __init__(self):
-            super().__init__()
-            self.net = nn.Sequential(
-                nn.Unflatten(1, (1, 2, 3)),
-                nn.Conv2d(1, 4, 2),
-                nn.ReLU(),
-                nn.AvgPool2d((1, 2)),
-                nn.Flatten(),
-                nn.Linear(4, 3),
-            )
+class Cnn(TinyModel):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Unflatten(1, (1, 2, 3)),
+            nn.Conv2d(1, 4, 2),
+            nn.ReLU(),
+            nn.AvgPool2d((1, 2)),
+            nn.Flatten(),
+            nn.Linear(4, 3),
+        )
 
+
+def test_a_convolutional_network_is_measured_whole():
     callback = EICallback(in_bins=8, out_bins=8)
     fit(callback, model=Cnn, max_epochs=1)
     assert callback.num_failures == 0
     last = callback.history.last()
-    assert {"ei/network", "ei/net.1/parts", "ei/net.3/weights", "ei/net.5/sensitivity"} <= last.keys()
+    assert {"ei/network", "ei/net.1/parts", "ei/net.1/weights", "ei/net.5/sensitivity"} <= last.keys()
     assert all(math.isfinite(row.value) for row in last.values())
+
+
+@pytest.mark.parametrize(("layers", "keys"), [(None, {"ei/net.1/weights", "ei/net.5/weights"}), (nn.AvgPool2d, set())])
+def test_layers_without_parameters_count_in_the_network_and_have_no_key_of_their_own(layers, keys):
+    callback = EICallback(measures=("weights",), layers=layers)
+    model = fit(callback, model=Cnn, max_epochs=1).model.eval()
+    last = callback.history.last()
+    assert {key for key in last if key.endswith("/weights")} == keys
+    chosen = None if layers is None else lambda name, module: isinstance(module, layers)
+    whole = weight_effective_information(model, torch.zeros(1, 6), layers=chosen)
+    assert "net.3" in whole.layers
+    assert last["ei/network"].value == pytest.approx(float(whole.ei), abs=1e-6)
 
 
 def test_weights_that_become_nan_warn_once_and_leave_the_run_alone():
