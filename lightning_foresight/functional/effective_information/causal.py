@@ -84,9 +84,9 @@ def causal_measures(
 
     Returns:
         A :class:`CausalMeasures` of estimates, exact where :func:`ei_parts` is. Elsewhere the standard error of
-        ``parts`` is that of blocks of the samples, with what no sample may have shown and, of outputs nearly all samples
-        of which lie outside the range, how far blocks and all samples are apart; that of the sensitivity, from evenly spaced inputs, is what half of
-        them would change.
+        ``parts`` is that of blocks of the samples, together with what no sample may have shown and, of outputs nearly
+        all of which fall outside the range, how far blocks are from all samples; that of the sensitivity, from evenly
+        spaced inputs, is what half of them would change.
 
     Raises:
         ValueError: If an argument does not fit.
