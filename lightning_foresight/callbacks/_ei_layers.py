@@ -6,20 +6,20 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from lightning_foresight.callbacks._events import Measured
 from lightning_foresight.callbacks._perturbation_checks import check_plan, check_weights
 from lightning_foresight.functional import Estimate, make_estimate, trace_weight_layers
-from lightning_foresight.functional._trace import LayerCall, first_tensor
+from lightning_foresight.functional._trace import LayerCall, first_tensor, trace_calls
 from lightning_foresight.functional.effective_information.affine import connected_inputs
 from lightning_foresight.functional.effective_information.affine_modules import find_affine
 from lightning_foresight.functional.effective_information.causal import has_exact_method
 from lightning_foresight.functional.effective_information.composites import part_names
 from lightning_foresight.functional.effective_information.operators import has_rule
-from lightning_foresight.probes.layers import LayerSpec, named_layers, named_parts, select_layers
+from lightning_foresight.probes.layers import LayerSpec, listing, named_layers, named_parts, select_layers
 from lightning_foresight.probes.perturbation import PerturbedLayer, perturbable, perturbation_plan
 from lightning_foresight.probes.samples import split_batch
 
@@ -63,6 +63,7 @@ def layers_of_run(
         owner=owner,
     )
     check_weights(owner, layers)
+    layers = _called(owner, model, forward, layers)
     wanted = named_parts(chosen, layers)
     ids = {id(module) for module in layers.values()}
     calls: list[LayerCall] = []
@@ -85,6 +86,21 @@ def layers_of_run(
                 "Fewer num_samples, in_bins and out_bins, or a sparser schedule, cost less."
             )
     return LayersOfRun([call for call in calls if wanted(call.name)], plan)
+
+
+def _called(
+    owner: str, model: nn.Module, forward: Callable[[], Any], layers: dict[str, nn.Module]
+) -> dict[str, nn.Module]:
+    """Leave out what the forward pass does not call, and say so once for all measures."""
+    seen = {id(call.module) for call in trace_calls(model, forward, lambda name, _: name in layers)}
+    silent = [name for name, module in layers.items() if id(module) not in seen]
+    if not silent or not seen:
+        return layers
+    rank_zero_warn(
+        f"{owner}: leaves out {listing(silent)}, which the forward pass does not call. Override run_model(self, "
+        "pl_module, batch) of the callback to run the parts of the model that they belong to."
+    )
+    return {name: module for name, module in layers.items() if id(module) in seen}
 
 
 def range_of_inputs(owner: str, batch: Any) -> tuple[float, float] | None:

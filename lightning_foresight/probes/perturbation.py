@@ -116,9 +116,10 @@ def perturbation_plan(
         if wanted(clean_name(name), module) and id(module) not in reached
     ]
     if missed:
+        choice = "" if layers is None else ", or leave it out of layers="
         warnings.warn(
             f"perturbation_plan: {', '.join(missed)} never ran as a module in the forward pass and will not be "
-            "measured. Call the module itself, not only its weights, or leave it out of layers=.",
+            f"measured. Call the module itself, not only its weights{choice}.",
             stacklevel=2,
         )
     return plan

@@ -448,3 +448,34 @@ def test_outputs_are_binned_over_the_range_asked_for():
         EICallback(out_range="wide")
     with pytest.raises(ValueError, match=r"EICallback\(out_range=\(1, 0\)\)"):
         EICallback(out_range=(1, 0))
+
+
+class Gan(TinyModel):
+    """Two networks, of which forward runs the second."""
+
+    def __init__(self):
+        super().__init__()
+        self.generator = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 6))
+
+
+@pytest.mark.parametrize("measures", [("weights",), ("parts",), ("weights", "parts")])
+def test_layers_that_forward_does_not_run_are_told_of_once_with_what_to_override(measures):
+    callback = EICallback(measures=measures, in_bins=4, out_bins=4)
+    with pytest.warns(UserWarning) as caught:
+        fit(callback, model=Gan, max_epochs=1)
+    told = [str(warning.message) for warning in caught if "generator" in str(warning.message)]
+    assert told == [
+        "EICallback: leaves out generator.0, generator.2, which the forward pass does not call. Override "
+        "run_model(self, pl_module, batch) of the callback to run the parts of the model that they belong to."
+    ]
+    assert {key.split("/")[1] for key in callback.history.keys() if key.count("/") == 2} == {"net.0", "net.4", "net.6"}  # noqa: SIM118
+
+
+def test_run_model_can_run_what_forward_leaves_out():
+    class Both(EICallback):
+        def run_model(self, pl_module, batch):
+            return pl_module(pl_module.generator(batch[0][:, :2]))
+
+    callback = Both(measures=("weights",))
+    fit(callback, model=Gan, max_epochs=1)
+    assert {"ei/generator.0/weights", "ei/net.0/weights"} <= callback.history.last().keys()

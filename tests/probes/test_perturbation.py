@@ -117,8 +117,10 @@ def test_first_layer_without_a_range_is_an_error_that_names_it():
 def test_a_layer_that_never_runs_is_named_in_a_warning():
     model = nn.Sequential(nn.Linear(4, 3))
     model.spare = nn.Linear(2, 2)
-    with pytest.warns(UserWarning, match=r"spare never ran.*leave it out of layers="):
+    with pytest.warns(UserWarning, match=r"spare never ran.*not only its weights\.$"):
         perturbation_plan(model, lambda: model[0](torch.rand(1, 4)), in_range=(0, 1))
+    with pytest.warns(UserWarning, match=r"spare never ran.*or leave it out of layers=\.$"):
+        perturbation_plan(model, lambda: model[0](torch.rand(1, 4)), lambda *_: True, in_range=(0, 1))
 
 
 class Sentence(nn.Module):
