@@ -22,7 +22,7 @@ $(VENV)/.installed-docs: pyproject.toml constraints.txt
 	touch $(VENV)/.installed $@
 
 demo: $(VENV)/.installed  ## Train two networks on digits with the callbacks and write TensorBoard logs and pictures
-	$(BIN)/python examples/quickstart.py
+	$(BIN)/python examples/quickstart.py $(DEMO_FLAGS)
 
 test: $(VENV)/.installed  ## Run the tests and the doctests
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup
