@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
 
 MEASURES = ("weights", "parts", "sensitivity", "vector")
+_PANELS = {
+    "EI of the network: degeneracy \N{MINUS SIGN} determinism": "network",
+    "determinism: mean entropy of out-weights (0: one target a node)": "network_determinism",
+    "degeneracy: entropy of the mean of out-weights (0: all on one node)": "network_degeneracy",
+}
 
 
 class EICallback(ForesightCallback):
@@ -229,17 +234,16 @@ class EICallback(ForesightCallback):
         """Draw the causal plane, and the weights' EI of the network over training."""
         from lightning_foresight.plotting._paths import plane_paths
         from lightning_foresight.plotting.causal_plane import causal_plane
-        from lightning_foresight.plotting.curves import curves
+        from lightning_foresight.plotting.panels import panels
 
         table = self.history.to_dict()
         figures = {}
         paths = plane_paths(table, self.prefix, x="degeneracy", y="sensitivity")
         if paths:
             figures["causal_plane"] = causal_plane(paths)
-        names = {"EI": "network", "determinism": "network_determinism", "degeneracy": "network_degeneracy"}
-        lines = {label: self.history[self.key(key)] for label, key in names.items() if self.key(key) in table}
+        lines = {label: self.history[self.key(key)] for label, key in _PANELS.items() if self.key(key) in table}
         if lines:
-            figures["weights"] = curves(lines, ylabel="bits", title="Effective information of the weights")
+            figures["weights"] = panels(lines, ylabel="bits", title="Effective information of the weights")
         return figures
 
     def release(self) -> None:

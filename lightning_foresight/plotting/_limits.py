@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
@@ -23,6 +24,13 @@ def view(values: Iterable[float], limit: float, far: float) -> tuple[float, floa
     lowest = min(values, default=limit)
     high = min(far, limit + 0.1 * max(limit - lowest, _LEAST))
     return min(lowest - 0.05 * (high - lowest), high - _LEAST), high
+
+
+def widen(axes: Axes, least: float) -> None:
+    """Show no less than so much of the vertical axis: closer up, the rounding of a constant reads as a change."""
+    low, high = axes.get_ylim()
+    missing = max(0.0, least - (high - low))
+    axes.set_ylim(low - missing / 2, high + missing / 2)
 
 
 def limit_label(values: Iterable[float], limit: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -12,25 +12,40 @@ from matplotlib.colors import Normalize, SymLogNorm
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from lightning_foresight.plotting._style import EPOCH_COLORS, EPOCHS, abridged, epoch_locator, line_style
+from lightning_foresight.plotting._style import COLORS, abridged, epoch_colors, line_style
+from lightning_foresight.plotting._time import Moment, TimeAxis, time_axis, time_locator
 
 
 class Path(NamedTuple):
-    """Where a layer was at which epoch; ``x_interval`` and ``y_interval`` are (lower, upper) where known."""
+    """Where a layer was at which epoch; ``x_interval`` and ``y_interval`` are (lower, upper) where known.
+
+    ``steps`` stand in for epochs that do not tell moments apart.
+    """
 
     epochs: Sequence[float]
     x: Sequence[float]
     y: Sequence[float]
     x_interval: tuple[Sequence[float], Sequence[float]] | None = None
     y_interval: tuple[Sequence[float], Sequence[float]] | None = None
+    steps: Sequence[int] = ()
+
+    @property
+    def moments(self) -> list[Moment]:
+        """When the layer was where."""
+        steps = self.steps or [0] * len(self.epochs)
+        return [Moment(step, epoch) for step, epoch in zip(steps, self.epochs, strict=True)]
+
+
+def time_of(paths: Mapping[str, Path]) -> TimeAxis:
+    """Return what all paths of a figure are counted in."""
+    return time_axis(moment for path in paths.values() for moment in path.moments)
 
 
 def draw_paths(axes: Axes, paths: Mapping[str, Path]) -> list[Artist]:
     """Draw paths with a marker a layer, colours from first to last epoch, and a colour bar; return legend handles."""
-    epochs = [epoch for path in paths.values() for epoch in path.epochs]
-    first, last = min(epochs, default=0.0), max(epochs, default=0.0)
-    # Networks change fast at first: long runs are coloured by the logarithm of the epoch.
-    norm = SymLogNorm(linthresh=1, vmin=first, vmax=last) if last > 50 else Normalize(first, max(last, first + 1e-9))
+    time = time_of(paths)
+    times = time.of(moment for path in paths.values() for moment in path.moments)
+    norm = _norm(times)
     handles, scatter = [], None
     for index, (name, path) in enumerate(paths.items()):
         color, marker = line_style(index, len(paths)).values()
@@ -53,23 +68,32 @@ def draw_paths(axes: Axes, paths: Mapping[str, Path]) -> list[Artist]:
         scatter = axes.scatter(
             path.x,
             path.y,
-            c=path.epochs,
-            cmap=EPOCH_COLORS,
+            c=time.of(path.moments),
+            cmap=epoch_colors(len(paths)),
             norm=norm,
             marker=marker,
-            s=34,
+            s=34 if len(paths) <= len(COLORS) else 16,
             edgecolors=color,
             linewidths=0.9,
             zorder=2,
         )
         handles.append(Line2D([], [], color=color, marker=marker, markerfacecolor="white", label=name))
     if scatter is not None and axes.figure is not None:
-        bar = axes.figure.colorbar(scatter, ax=axes, label=EPOCHS)
-        if not isinstance(norm, SymLogNorm) and (locator := epoch_locator(epochs)) is not None:
+        bar = axes.figure.colorbar(scatter, ax=axes, label=time.label)
+        if not isinstance(norm, SymLogNorm) and (locator := time_locator(times)) is not None:
             bar.locator = locator
             bar.update_ticks()
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda epoch, _: f"{epoch:g}"))
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda time, _: f"{time:.12g}"))
     return abridged(handles)
+
+
+def _norm(times: Sequence[float]) -> Normalize:
+    """Return how times become colours: networks change fast at first, so that long runs go by the logarithm."""
+    first, last = min(times, default=0.0), max(times, default=0.0)
+    start = max(1.0, min((time for time in times if time > 0), default=1.0))
+    if last > 50 * start:
+        return SymLogNorm(linthresh=start, vmin=first, vmax=last)
+    return Normalize(first, max(last, first + 1e-9))
 
 
 def _half_widths(
@@ -82,7 +106,7 @@ def _half_widths(
     return [below], [above]
 
 
-def plane_paths(table: Mapping[str, Mapping[str, Sequence[float]]], prefix: str, *, x: str, y: str) -> dict[str, Path]:
+def plane_paths(table: Mapping[str, Mapping[str, Sequence[Any]]], prefix: str, *, x: str, y: str) -> dict[str, Path]:
     """Return the path of every layer that has both ``<prefix>/<layer>/<x>`` and ``.../<y>``, where measured together.
 
     Args:
@@ -109,11 +133,12 @@ def plane_paths(table: Mapping[str, Mapping[str, Sequence[float]]], prefix: str,
             [value for value, _, _ in up],
             ([low for _, low, _ in across], [high for _, _, high in across]),
             ([low for _, low, _ in up], [high for _, _, high in up]),
+            [step for step, _ in moments],
         )
     return paths
 
 
-def _by_moment(columns: Mapping[str, Sequence[float]]) -> dict[tuple[float, float], tuple[float, float, float]]:
+def _by_moment(columns: Mapping[str, Sequence[Any]]) -> dict[tuple[int, float], tuple[float, float, float]]:
     moments = zip(columns["step"], columns["epoch"], strict=True)
     values = zip(columns["value"], columns["lower"], columns["upper"], strict=True)
     return dict(zip(moments, values, strict=True))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormatter
 
-from lightning_foresight.plotting._paths import Path, draw_paths
-from lightning_foresight.plotting._style import label_epochs, legend_below, line_style, new_figure
+from lightning_foresight.plotting._limits import plain_ticks, widen
+from lightning_foresight.plotting._paths import Path, draw_paths, time_of
+from lightning_foresight.plotting._style import legend_below_panels, line_style, new_figure
 
 
 def causal_plane(paths: Mapping[str, Path], *, unit: str = "bits") -> Figure:
@@ -36,15 +37,30 @@ def causal_plane(paths: Mapping[str, Path], *, unit: str = "bits") -> Figure:
     plane.set_xlabel(f"degeneracy in {unit}")
     plane.set_ylabel(f"sensitivity in {unit}")
     plane.set_title("Causal plane")
-    legend_below(plane, handles, panels=2)
+    legend_below_panels(figure, handles)
 
+    time = time_of(paths)
     for index, (name, path) in enumerate(paths.items()):
-        over_time.plot(path.epochs, heights[name], markersize=4, linewidth=1.4, **line_style(index, len(paths)))
-    label_epochs(over_time, [epoch for path in paths.values() for epoch in path.epochs])
+        style = line_style(index, len(paths))
+        over_time.plot(time.of(path.moments), heights[name], markersize=4, linewidth=1.4, **style)
+    time.name(over_time, time.of(moment for path in paths.values() for moment in path.moments))
     over_time.set_ylabel(f"sensitivity \N{MINUS SIGN} degeneracy in {unit}")
-    over_time.set_ylim(bottom=0)
+    _fit_scale(over_time, [height for values in heights.values() for height in values])
     over_time.set_title("EI_parts, the height above the diagonal")
     return figure
+
+
+def _fit_scale(axes: Axes, heights: Sequence[float]) -> None:
+    """Show layers of unlike size on a logarithmic axis, where equal shares of each are equal steps."""
+    lowest, highest = min(heights, default=0.0), max(heights, default=0.0)
+    if lowest <= 0 or not 3 < highest / lowest < 1000:
+        widen(axes, 0.02 * highest)
+        plain_ticks(axes.yaxis)
+        return
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if highest / lowest < 100 else (1,)))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _draw_levels(axes: Axes, highest: float) -> None:

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from lightning_foresight.plotting._limits import limit_label, plain_ticks, view
-from lightning_foresight.plotting._style import abridged, label_epochs, legend_below, line_style, new_figure
+from lightning_foresight.plotting._style import abridged, legend_below, line_style, new_figure
+from lightning_foresight.plotting._time import TimeAxis, time_axis
 
 if TYPE_CHECKING:
     from lightning_foresight.history import Row
@@ -27,7 +28,7 @@ def curves(
     limit: float | None = None,
     bands: str = "",
 ) -> Figure:
-    """Draw rows of a history over epochs, a line a label, with a band where a row has an interval.
+    """Draw rows of a history over training, a line a label, with a band where a row has an interval.
 
     Args:
         lines: Rows by label.
@@ -48,14 +49,15 @@ def curves(
         'epochs completed'
     """
     figure, (axes,) = new_figure()
+    time = time_axis(row for rows in lines.values() for row in rows)
     handles: list[Artist] = []
     for index, (label, rows) in enumerate(lines.items()):
         style = line_style(index, len(lines))
-        epochs = [row.epoch for row in rows]
-        handles += axes.plot(epochs, [row.value for row in rows], label=label, markersize=4, linewidth=1.4, **style)
+        times = time.of(rows)
+        handles += axes.plot(times, [row.value for row in rows], label=label, markersize=4, linewidth=1.4, **style)
         if any(row.has_interval for row in rows):
             axes.fill_between(
-                epochs,
+                times,
                 [row.lower for row in rows],
                 [row.upper for row in rows],
                 color=style["color"],
@@ -64,18 +66,18 @@ def curves(
             )
         if nulls and label in nulls:
             null = nulls[label]
-            axes.plot([row.epoch for row in null], [row.value for row in null], "--", color=style["color"])
+            axes.plot(time.of(null), [row.value for row in null], "--", color=style["color"])
     handles = abridged(handles)
     if nulls:
         handles += axes.plot([], [], "--", color="grey", label="null: chance, labels shuffled")
     if bands and axes.collections:
         handles.append(Patch(color="grey", alpha=0.3, linewidth=0, label=bands))
-    if limit is not None and _frame(axes, lines, limit):
+    if limit is not None and _frame(axes, lines, limit, time):
         handles += axes.plot([], [], "^", color="grey", markersize=5, label="goes on above")
     if limit is not None and limit < axes.get_ylim()[1]:
         label = limit_label((row.value for rows in lines.values() for row in rows), limit)
         handles.append(axes.axhline(limit, color="grey", linestyle="--", linewidth=1, zorder=0, label=label))
-    label_epochs(axes, [row.epoch for rows in lines.values() for row in rows])
+    time.name(axes, time.of(row for rows in lines.values() for row in rows))
     axes.set_ylabel(ylabel)
     axes.set_title(title)
     if len(handles) > 1:
@@ -83,7 +85,7 @@ def curves(
     return figure
 
 
-def _frame(axes: Axes, lines: Mapping[str, Sequence[Row]], limit: float) -> bool:
+def _frame(axes: Axes, lines: Mapping[str, Sequence[Row]], limit: float, time: TimeAxis) -> bool:
     """Keep to what the samples can express, with an arrow where a band ends beyond it; say if there is one."""
     rows = [row for rows in lines.values() for row in rows]
     ends = [end for row in rows for end in (row.value, row.lower) if math.isfinite(end)]
@@ -91,7 +93,8 @@ def _frame(axes: Axes, lines: Mapping[str, Sequence[Row]], limit: float) -> bool
     axes.set_ylim(bottom, top)
     plain_ticks(axes.yaxis)
     last = [(index, of_line[-1]) for index, of_line in enumerate(lines.values())]
-    beyond = [(index, row.epoch) for index, row in last if row.has_interval and row.upper > top]
-    for index, epoch in beyond:
-        axes.plot([epoch], [top], "^", color=line_style(index, len(lines))["color"], markersize=5, clip_on=False)
+    beyond = [(index, row) for index, row in last if row.has_interval and row.upper > top]
+    for index, row in beyond:
+        color = line_style(index, len(lines))["color"]
+        axes.plot(time.of([row]), [top], "^", color=color, markersize=5, clip_on=False)
     return bool(beyond)

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_foresight.plotting._style import COLORS, label_epochs, legend_below, line_style, new_figure
+from lightning_foresight.plotting._style import COLORS, legend_below, line_style, new_figure
+from lightning_foresight.plotting._time import time_axis
 
 if TYPE_CHECKING:
     from lightning_foresight.history import Row
 
-# An end of an interval so many times the largest value says no more than one that is not there.
+# An end of an interval so many times away from all values says no more than one that is not there.
 FAR = 100.0
+NO_UPPER = "noise hides the gradient: no upper end"
+NO_LOWER = "too little data: no lower end"
+NEGATIVE = r"$\mathcal{B}_\mathrm{simple}$ below 0, off the axis"
+_STRIP = 0.05  # of the height of the axes
 
 
 def noise_scale(
@@ -23,11 +30,11 @@ def noise_scale(
     groups: Mapping[str, Sequence[Row]] | None = None,
     b_noise: Sequence[Row] = (),
 ) -> Figure:
-    """Draw the noise scale with its confidence band and the batch size over epochs, on a logarithmic axis.
+    """Draw the noise scale with its confidence band and the batch size over training, on a logarithmic axis.
 
-    Where the interval has no upper end, or one more than 100 times the largest value, the band runs to the top and an
-    arrow marks it: the noise hides the gradient.
-    Negative estimates, which occur there, cannot be drawn and are left out of the line.
+    Where the interval has no upper end, or one more than 100 times the largest value, the band runs to the top, under a
+    hatched strip; likewise to the bottom. Negative estimates, which occur where noise hides the gradient, cannot be
+    drawn on the axis: crosses in the strip stand for them.
 
     Args:
         b_simple: Rows of the noise scale.
@@ -47,20 +54,17 @@ def noise_scale(
         'examples'
     """
     figure, (axes,) = new_figure()
-    epochs = [row.epoch for row in b_simple]
-    largest = max(row.value for row in (*b_simple, *batch_size, *b_noise) if math.isfinite(row.value))
-    far = FAR * largest
-    top = 3 * max([largest, *(row.upper for row in b_simple if row.upper <= far)])
-    bottom = min(
-        [end for row in b_simple for end in (row.value, row.lower) if math.isfinite(end) and end > 0]
-        + [row.value for row in (*batch_size, *b_noise) if row.value > 0]
-    )
-    lower = [row.lower if row.lower > 0 else bottom / 3 for row in b_simple]
-    upper = [max(low, min(row.upper, top)) for low, row in zip(lower, b_simple, strict=True)]
-    axes.fill_between(epochs, lower, upper, color=COLORS[0], alpha=0.18, linewidth=0, label="confidence interval")
-    axes.plot(epochs, _positive(b_simple), label=r"$\mathcal{B}_\mathrm{simple}$", markersize=4, **line_style(0))
-    unbounded = [row.epoch for row in b_simple if row.upper > far]
-    axes.plot(unbounded, [top] * len(unbounded), linestyle="none", marker="^", color=COLORS[0], label="unbounded")
+    time = time_axis([*b_simple, *batch_size, *b_noise])
+    times = time.of(b_simple)
+    values = [row.value for row in (*b_simple, *batch_size, *b_noise) if 0 < row.value < math.inf]
+    low, high = min(values, default=1.0), max(values, default=1.0)
+    far_below, far_above = low / FAR, FAR * high
+    bottom = min([low, *(row.lower for row in b_simple if row.lower >= far_below)]) / 3
+    top = 4 * max([high, *(row.upper for row in b_simple if row.upper <= far_above)])
+    lower = [row.lower if row.lower >= far_below else bottom for row in b_simple]
+    upper = [row.upper if row.upper <= far_above else top for row in b_simple]
+    axes.fill_between(times, lower, upper, color=COLORS[0], alpha=0.18, linewidth=0, label="confidence interval")
+    axes.plot(times, _positive(b_simple), label=r"$\mathcal{B}_\mathrm{simple}$", markersize=4, **line_style(0))
     if b_noise:
         # The ends that are not there run to the edges of the picture.
         ends = [
@@ -68,7 +72,7 @@ def noise_scale(
             [max(0.0, min(row.upper, top) - row.value) for row in b_noise],
         ]
         axes.errorbar(
-            [row.epoch for row in b_noise],
+            time.of(b_noise),
             _positive(b_noise),
             yerr=ends,
             label=r"$\mathcal{B}_\mathrm{noise}$",
@@ -80,9 +84,9 @@ def noise_scale(
     start = 3 if b_noise else 2
     for index, (group, rows) in enumerate((groups or {}).items(), start=start):
         style = line_style(index, start + len(groups or {}))
-        axes.plot([row.epoch for row in rows], _positive(rows), label=group, markersize=3, linewidth=1, **style)
+        axes.plot(time.of(rows), _positive(rows), label=group, markersize=3, linewidth=1, **style)
     axes.step(
-        [row.epoch for row in batch_size],
+        time.of(batch_size),
         [row.value for row in batch_size],
         where="post",
         color=COLORS[1],
@@ -90,13 +94,48 @@ def noise_scale(
         label="batch size",
     )
     axes.set_yscale("log")
-    axes.set_ylim(bottom / 3, top * 1.3)
-    label_epochs(axes, epochs)
+    axes.set_ylim(bottom, top)
+    time.name(axes, times)
     axes.set_ylabel("examples")
     axes.set_title("Gradient noise scale")
-    handles, labels = axes.get_legend_handles_labels()
-    legend_below(axes, [h for h, label in zip(handles, labels, strict=True) if label != "unbounded" or unbounded])
+    _strip(axes, times, [row.upper > far_above for row in b_simple], NO_UPPER, at=1 - _STRIP)
+    _strip(axes, times, [row.lower < far_below for row in b_simple], NO_LOWER, at=0.0)
+    negative = [when for when, row in zip(times, b_simple, strict=True) if row.value <= 0]
+    if negative:
+        axes.plot(
+            negative,
+            [1 - _STRIP / 2] * len(negative),
+            transform=axes.get_xaxis_transform(),
+            marker="x",
+            markersize=4,
+            color="black",
+            linestyle="none",
+            label=NEGATIVE,
+        )
+    legend_below(axes, axes.get_legend_handles_labels()[0])
     return figure
+
+
+def _strip(axes: Axes, times: Sequence[float], flags: Sequence[bool], label: str, *, at: float) -> None:
+    """Hatch a strip at an edge of the axes around the times that are flagged."""
+    if not any(flags):
+        return
+    left, right = axes.get_xlim()
+    between = [(one + other) / 2 for one, other in pairwise(times)]
+    edges = [left, *between, right]
+    spans = [(start, end - start) for start, end, flag in zip(edges, edges[1:], flags, strict=False) if flag]
+    axes.broken_barh(
+        spans,
+        (at, _STRIP),
+        transform=axes.get_xaxis_transform(),
+        facecolor="white",
+        edgecolor=COLORS[0],
+        alpha=0.6,
+        hatch="/////",
+        linewidth=0,
+        label=label,
+    )
+    axes.set_xlim(left, right)
 
 
 def _positive(rows: Sequence[Row]) -> list[float]:

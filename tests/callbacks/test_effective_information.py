@@ -133,7 +133,8 @@ def test_figures_are_the_causal_plane_and_the_weights():
     assert list(figures) == ["causal_plane", "weights"]
     axes = figures["causal_plane"].axes[0]
     assert axes.get_xlabel() == "degeneracy in bits"
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["net.0", "net.4", "net.6"]
+    legend = figures["causal_plane"].legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == ["net.0", "net.4", "net.6"]
     last = callback.history.last()
     points = axes.collections[-1].get_offsets()
     assert points[-1][0] == pytest.approx(last["ei/net.6/degeneracy"].value)
@@ -461,7 +462,7 @@ class Gan(TinyModel):
 @pytest.mark.parametrize("measures", [("weights",), ("parts",), ("weights", "parts")])
 def test_layers_that_forward_does_not_run_are_told_of_once_with_what_to_override(measures):
     callback = EICallback(measures=measures, in_bins=4, out_bins=4)
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="generator") as caught:
         fit(callback, model=Gan, max_epochs=1)
     told = [str(warning.message) for warning in caught if "generator" in str(warning.message)]
     assert told == [

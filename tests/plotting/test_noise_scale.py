@@ -7,18 +7,25 @@ import math
 import pytest
 
 from lightning_foresight.history import Row
-from lightning_foresight.plotting.noise_scale import noise_scale
+from lightning_foresight.plotting.noise_scale import NEGATIVE, NO_LOWER, NO_UPPER, noise_scale
 
 
-def _drawn(*uppers):
+def _drawn(*uppers, value=50.0, lower=20.0):
     """The axes for noise scales of 50 examples with these upper ends, beside batches of 32."""
-    rows = [Row(i, float(i), "b", 50.0, 20.0, upper, 9, "estimate") for i, upper in enumerate(uppers)]
+    rows = [Row(i, float(i), "b", value, lower, upper, 9, "estimate") for i, upper in enumerate(uppers)]
     sizes = [Row(i, float(i), "size", 32.0, 32.0, 32.0, 1, "exact") for i in range(len(uppers))]
     return noise_scale(rows, sizes).axes[0]
 
 
-def _marked(axes):
-    return [x for line in axes.get_lines() if line.get_label() == "unbounded" for x in line.get_xdata()]
+def _marked(axes, label=NO_UPPER):
+    """The epochs under (or over) a hatched strip, of which there is one a row."""
+    strips = [collection for collection in axes.collections if collection.get_label() == label]
+    spans = [path.get_extents() for strip in strips for path in strip.get_paths()]
+    return [epoch for epoch in map(float, range(10)) for span in spans if span.x0 <= epoch <= span.x1]
+
+
+def _legend(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
 @pytest.mark.parametrize("far", [3e6, math.inf])
@@ -38,3 +45,15 @@ def test_a_figure_can_hold_nothing_but_far_ends():
     axes = _drawn(math.inf, 1e9)
     assert axes.get_ylim()[1] < 1000
     assert _marked(axes) == [0.0, 1.0]
+
+
+def test_what_is_not_seen_in_the_picture_is_said_in_it():
+    assert not {NO_UPPER, NO_LOWER, NEGATIVE} & set(_legend(_drawn(200.0, 300.0)))
+    axes = _drawn(math.inf, 1e9, value=-50.0, lower=0.1)
+    assert {NO_UPPER, NO_LOWER, NEGATIVE} <= set(_legend(axes))
+    assert _marked(axes, NO_LOWER) == [0.0, 1.0]
+    (crosses,) = [line for line in axes.get_lines() if line.get_label() == NEGATIVE]
+    assert crosses.get_xdata().tolist() == [0.0, 1.0]
+    # In the strip, whatever the values are.
+    assert all(0.95 < height < 1 for height in crosses.get_ydata())
+    assert axes.get_ylim()[0] > 5

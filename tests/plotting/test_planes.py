@@ -9,6 +9,7 @@ from lightning_foresight.plotting._paths import Path, plane_paths
 from lightning_foresight.plotting.causal_plane import causal_plane
 from lightning_foresight.plotting.curves import curves
 from lightning_foresight.plotting.information_plane import information_plane
+from lightning_foresight.plotting.panels import panels
 
 PATHS = {
     "fc1": Path([0, 1, 2], [1.0, 2.0, 3.0], [2.0, 4.0, 6.0], ([0.5, 1.5, 2.0], [1.5, 2.5, 4.0]), None),
@@ -121,6 +122,37 @@ def test_paths_along_the_diagonal_have_no_levels_beside_them():
     assert over_time.lines[0].get_ydata().tolist() == [5.0, 4.0]
 
 
+def test_ei_of_layers_of_unlike_size_is_on_a_logarithmic_axis_and_of_like_ones_on_one_that_fits():
+    def heights(*values):
+        paths = {f"fc{n}": Path([0, 1], [9.0, 9.0], [9.0 + v, 9.0 + 1.1 * v]) for n, v in enumerate(values)}
+        figure = causal_plane(paths)
+        figure.draw(FigureCanvasAgg(figure).get_renderer())
+        return figure.axes[1]
+
+    unlike = heights(2.0, 20.0)
+    assert unlike.get_yscale() == "log"
+    assert {"2", "5", "10", "20"} <= {label.get_text() for label in unlike.get_yticklabels()}
+    assert heights(20.0, 21.0).get_yscale() == "linear"
+    assert heights(20.0, 21.0).get_ylim()[0] > 19
+    assert heights(0.0, 20.0).get_yscale() == "linear"  # nothing, which has no logarithm
+
+
+def test_panels_have_an_axis_each_that_fits_and_one_of_time():
+    def rows(*values):
+        return [Row(i, float(i), "a", value, value, value, 0, "exact") for i, value in enumerate(values)]
+
+    figure = panels({"low": rows(2.96, 3.0), "high": rows(10.0, 11.0), "flat": rows(5.0, 5.0000001)}, ylabel="bits")
+    low, high, flat = figure.axes
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["low", "high", "flat"]
+    assert low.get_ylim()[0] > 2.9
+    assert low.get_ylim()[1] < 3.1
+    assert high.get_ylim()[0] > 9
+    assert flat.get_ylim()[1] - flat.get_ylim()[0] >= 0.01
+    assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "epochs completed"]
+    assert low.get_xlim() == flat.get_xlim()
+    _renders(figure)
+
+
 def test_a_plane_of_one_moment_and_a_long_run_can_be_drawn():
     _renders(causal_plane({"fc": Path([0], [1.0], [2.0])}))
     _renders(information_plane({"fc": Path([0, 10, 1000], [1.0, 2.0, 3.0], [0.0, 0.5, 1.0])}))
@@ -152,5 +184,6 @@ def test_paths_join_what_was_measured_at_the_same_moment():
     paths = plane_paths(table, "p", x="X", y="Y")
     assert list(paths) == ["a.b"]
     assert paths["a.b"].epochs == [0.0, 2.0]
+    assert paths["a.b"].steps == [0, 9]
     assert paths["a.b"].x == [0.0, 20.0]
     assert paths["a.b"].y_interval == ([-1.0, 19.0], [1.0, 21.0])
