@@ -32,8 +32,8 @@ BACKWARD_SHARE = 1.0
 # What hooks on normalisation layers take of a step of a small transformer, as measured.
 NORM_LAYERS_SHARE = 0.09
 # Below so many elements a parameter, calling its hook costs as much as computing its gradient, and a report as much as
-# a pass: with what both push out of the caches, an observation takes 2.7 steps of a tiny network, as measured, and what
-# Lightning charges for a callback half a percent of all steps, which the budget has to leave room for.
+# a pass: with what both push out of the caches, an observation takes three steps of a tiny network. The fourth is room
+# for what Lightning charges at the steps between.
 SMALL_PARAMETER, SHARE_OF_SMALL, PERIOD_OF_SMALL = 2**14, 4.0, 5
 
 
