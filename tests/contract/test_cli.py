@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -69,3 +71,24 @@ def test_a_yaml_file_makes_the_callbacks(package, tmp_path):
     assert ours[0].norm == "soft"
     assert ours[1].schedule.points == (1, 2, 5)
     assert type(ours[2].estimator).__name__ == "DistanceCorrelation"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_file_in_the_documentation_makes_every_callback_and_runs(tmp_path, monkeypatch):
+    pl = pytest.importorskip("pytorch_lightning")
+    from pytorch_lightning.cli import LightningCLI
+
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "callbacks.md").read_text()
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    config = yaml.safe_load(text)
+    config["trainer"] |= QUIET
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    trial = ["fit", "--config", "config.yaml", "--trainer.fast_dev_run", "2"]
+    made = LightningCLI(tiny_model_of(pl), args=trial, save_config_callback=None)
+    ours = {type(callback).__name__: callback for callback in made.trainer.callbacks}
+    names = ["EICallback", "GradientNoiseScaleCallback", "InfoPlaneCallback", "PIDCallback", "LogCheckpoint"]
+    assert [name for name in ours if name in names] == names
+    assert all(ours[name].num_failures == 0 for name in names[:-1])
+    assert ours["EICallback"].schedule.points[-1] == 100
+    assert all(len(ours[name].history) > 0 for name in names[:-1])

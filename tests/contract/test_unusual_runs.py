@@ -82,6 +82,27 @@ class Stream(IterableDataset):
         yield from zip(inputs, targets, strict=True)
 
 
+class Endless(IterableDataset):
+    def __iter__(self):
+        while True:
+            yield from Stream()
+
+
+@every_callback
+def test_figures_of_a_run_in_an_endless_epoch_are_drawn_over_steps(name):
+    callback = CALLBACKS[name](every_n_steps=2)
+    torch.manual_seed(0)
+    trainer = pl.Trainer(**QUIET, max_steps=8, callbacks=callback, log_every_n_steps=2)
+    trainer.fit(TinyModel(), DataLoader(Endless(), batch_size=8))
+    assert callback.num_failures == 0
+    assert {row.epoch for row in callback.history} == {0.0}
+    assert {row.step for row in callback.history} == {1, 3, 5, 7}
+    for figure in callback.figures().values():
+        labels = {text for axes in figure.axes for text in (axes.get_xlabel(), axes.get_ylabel())}
+        assert "step" in labels
+        assert "epochs completed" not in labels
+
+
 @pytest.mark.parametrize("name", ["ei", "info_plane", "pid"])
 def test_workers_that_a_loader_keeps_are_not_restarted(name):
     class CountBatches(TinyModel):
