@@ -91,7 +91,7 @@ def train(name: str, make_net: Callable[[], nn.Module], epochs: int, folder: Pat
     pl.seed_everything(0, verbose=False)
     callbacks = [
         EICallback(),
-        GradientNoiseScaleCallback(every_n_steps=1),  # a run of 240 steps is too short for the default, one in 50
+        GradientNoiseScaleCallback(every_n_steps=1),  # a run of 240 steps is too short for the default period
         InfoPlaneCallback(),
     ]
     trainer = pl.Trainer(
