@@ -53,7 +53,7 @@ def causal_plane(paths: Mapping[str, Path], *, unit: str = "bits") -> Figure:
 def _fit_scale(axes: Axes, heights: Sequence[float]) -> None:
     """Show layers of unlike size on a logarithmic axis, where equal shares of each are equal steps."""
     lowest, highest = min(heights, default=0.0), max(heights, default=0.0)
-    if lowest <= 0 or not 3 < highest / lowest < 1000:
+    if lowest <= 0 or not 5 < highest / lowest < 1000:
         widen(axes, 0.02 * highest)
         plain_ticks(axes.yaxis)
         return

@@ -61,8 +61,12 @@ def noise_scale(
     far_below, far_above = low / FAR, FAR * high
     bottom = min([low, *(row.lower for row in b_simple if row.lower >= far_below)]) / 3
     top = 4 * max([high, *(row.upper for row in b_simple if row.upper <= far_above)])
-    lower = [row.lower if row.lower >= far_below else bottom for row in b_simple]
-    upper = [row.upper if row.upper <= far_above else top for row in b_simple]
+    # Intervals below 0 as a whole lie beyond infinity: |G|^2 came out smaller than no gradient at all would make it.
+    no_upper = [row.upper > far_above or row.upper <= 0 for row in b_simple]
+    no_lower = [row.lower < far_below and row.upper > 0 for row in b_simple]
+    lower = [bottom if none else row.lower for none, row in zip(no_lower, b_simple, strict=True)]
+    upper = [top if none else row.upper for none, row in zip(no_upper, b_simple, strict=True)]
+    lower = [end if end > 0 else math.nan for end in lower]
     axes.fill_between(times, lower, upper, color=COLORS[0], alpha=0.18, linewidth=0, label="confidence interval")
     axes.plot(times, _positive(b_simple), label=r"$\mathcal{B}_\mathrm{simple}$", markersize=4, **line_style(0))
     if b_noise:
@@ -98,8 +102,8 @@ def noise_scale(
     time.name(axes, times)
     axes.set_ylabel("examples")
     axes.set_title("Gradient noise scale")
-    _strip(axes, times, [row.upper > far_above for row in b_simple], NO_UPPER, at=1 - _STRIP)
-    _strip(axes, times, [row.lower < far_below for row in b_simple], NO_LOWER, at=0.0)
+    _strip(axes, times, no_upper, NO_UPPER, at=1 - _STRIP)
+    _strip(axes, times, no_lower, NO_LOWER, at=0.0)
     negative = [when for when, row in zip(times, b_simple, strict=True) if row.value <= 0]
     if negative:
         axes.plot(

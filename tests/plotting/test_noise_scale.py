@@ -57,3 +57,11 @@ def test_what_is_not_seen_in_the_picture_is_said_in_it():
     # In the strip, whatever the values are.
     assert all(0.95 < height < 1 for height in crosses.get_ydata())
     assert axes.get_ylim()[0] > 5
+
+
+def test_an_interval_below_0_as_a_whole_is_noise_that_hides_the_gradient_and_no_small_noise_scale():
+    axes = _drawn(-20.0, -20.0, value=-50.0, lower=-200.0)
+    assert _marked(axes) == [0.0, 1.0]
+    assert _marked(axes, NO_LOWER) == []
+    (band,) = [collection for collection in axes.collections if collection.get_label() == "confidence interval"]
+    assert not [vertex for path in band.get_paths() for vertex in path.vertices if math.isfinite(vertex[1])]
