@@ -61,8 +61,8 @@ def abridged(handles: Sequence[Artist], most: int = NAMED) -> list[Artist]:
 
 def legend_below(axes: Axes, handles: Sequence[Artist]) -> None:
     """Put the legend under the axes, where it hides no path and no band, and make room for it."""
-    figure = axes.get_figure(root=True)
-    assert figure is not None
+    figure = axes.figure
+    assert isinstance(figure, Figure)
     under_the_label = axes.transAxes + ScaledTranslation(0, -40 / 72, figure.dpi_scale_trans)
     axes.legend(
         handles=list(handles),
