@@ -190,9 +190,11 @@ class RunEvents(Callback):
             return
         self._running = False
         self.event = "start"  # no epoch is under way: Lightning has counted the last one
-        self._write(trainer, [self])
-        self._draw(trainer)
-        self.release()
+        try:
+            self._write(trainer, [self])
+            self._draw(trainer)
+        finally:  # a logger may fail
+            self.release()
 
     @contextmanager
     def working_on(self, layer: str) -> Iterator[None]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer
@@ -25,6 +25,18 @@ def passes_over_none(trainer: Trainer) -> bool:
     return True
 
 
+def silenced(callback: Callback, names: Iterable[str]) -> list[str]:
+    """Return the hooks that the Trainer passes over at the moment."""
+    own = vars(callback)
+    return [name for name in names if name in own and own[name] is None]
+
+
+def wake(callback: Callback, names: Iterable[str]) -> None:
+    """Let the Trainer call hooks again, whoever silenced them."""
+    for name in silenced(callback, names):
+        delattr(callback, name)
+
+
 class QuietHooks:
     """Sets hooks of a callback to ``None`` and back.
 
@@ -37,30 +49,34 @@ class QuietHooks:
     """
 
     def __init__(self, callback: Callback, names: Iterable[str]) -> None:
+        self.callback = callback  # not its attributes, which a copy would share with nobody
         self.names = tuple(names)
-        self._attributes: dict[str, Any] = vars(callback)
 
     def hush(self) -> None:
         """Let the Trainer pass over the hooks."""
-        self._attributes.update(dict.fromkeys(self.names))
+        own = vars(self.callback)
+        for name in self.names:
+            own.setdefault(name)  # what the user sets on the instance stays
 
     def wake(self) -> None:
         """Let the Trainer call the hooks again."""
-        for name in self.names:
-            self._attributes.pop(name, None)
+        wake(self.callback, self.names)
 
 
 def silenceable(callback: Callback, owner: type, names: Iterable[str], trainer: Trainer) -> list[str]:
-    """Return the hooks of a callback that nobody but the Trainer can miss.
+    """Return the hooks of a callback if nobody but the Trainer can miss them, else none.
+
+    All or nothing: a hook that is called at every step leaves notes for the next one, which must then be called, too.
 
     Args:
         callback: A callback of the run.
-        owner: The class that knows when its hooks have nothing to do; what a subclass overrides is none of its.
+        owner: The class that knows when its hooks have nothing to do; of what a subclass overrides it cannot know.
         names: Names of hooks.
         trainer: The run.
     """
     # Another callback that holds this one and passes its hooks on would call what is None.
     if not any(one is callback for one in trainer.callbacks) or not passes_over_none(trainer):  # type: ignore[attr-defined]
         return []
-    own = vars(callback)
-    return [name for name in names if name not in own and getattr(type(callback), name) is getattr(owner, name)]
+    own, names = vars(callback), list(names)
+    plain = all(name not in own and getattr(type(callback), name) is getattr(owner, name) for name in names)
+    return names if plain else []

@@ -17,7 +17,7 @@ from lightning_foresight.callbacks._noise_recorder import NoiseRecorder
 from lightning_foresight.callbacks._noise_report import NoiseReport
 from lightning_foresight.callbacks._noise_runs import check_run
 from lightning_foresight.callbacks._progress import completed_steps
-from lightning_foresight.callbacks._quiet_hooks import QuietHooks, silenceable
+from lightning_foresight.callbacks._quiet_hooks import QuietHooks, silenceable, silenced, wake
 from lightning_foresight.probes.gradient_groups import Groups, parameter_groups, select_parameters
 from lightning_foresight.probes.gradient_preconditioner import OptimizerMetric
 from lightning_foresight.probes.layers import LayerSpec
@@ -178,6 +178,9 @@ class GradientNoiseScaleCallback(NoiseReport):
 
     def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set up windows and memory for each optimizer, and choose the method."""
+        # A run that ended with an error in another callback's on_exception never came to ours.
+        wake(self, HOOKS_OF_OBSERVED_STEPS)
+        self._recorder.let_go()
         check_run(self.name, trainer, self.method, adaptive=self.preconditioner is not None, curved=bool(self.hessian))
         named = select_parameters(pl_module, self.layers, owner=self.name)
         groups = parameter_groups(pl_module, named, self.groups, trainer.optimizers, owner=self.name)
@@ -298,6 +301,11 @@ class GradientNoiseScaleCallback(NoiseReport):
             self._stepped = False
             self._num_stepped += 1
             self._handle("step", trainer, pl_module)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out which hooks are silent: a copy is in no run."""
+        quiet = silenced(self, HOOKS_OF_OBSERVED_STEPS)
+        return {name: value for name, value in vars(self).items() if name not in quiet}
 
     def release(self) -> None:
         """Remove the hooks."""
