@@ -47,12 +47,13 @@ def prepare_kernels(owner: str, x: Tensor, y: Tensor, kernel: str, bandwidth: An
 
 
 class Measured(NamedTuple):
-    """A value, its standard error, and the ends of its 95% interval (NaN without an error)."""
+    """A value, its standard error, the ends of its 95% interval (NaN without an error), and what it claims."""
 
     value: Tensor
     std_error: Tensor
     lower: Tensor
     upper: Tensor
+    kind: str
 
 
 def measure_kernels(
@@ -60,7 +61,9 @@ def measure_kernels(
 ) -> Measured:
     """Measure HSIC, or HSIC(x, y) / sqrt(HSIC(x, x) HSIC(y, y)).
 
-    Where dependence is weak both forms are skewed, and their error is small where they happen to be low.
+    Where dependence is weak both forms are skewed, and their error is small where they happen to be low. Constant
+    samples share 0. Where a side's own unbiased HSIC is lost in rounding, as of labels that each occur once, the form
+    that divides by it is NaN.
     """
     args = prepare_kernels(owner, x, y, kernel, bandwidth)
     sums = kernel_sums(*args, squares=normalised or std_error)
@@ -72,10 +75,15 @@ def measure_kernels(
     needed = 3 if normalised or std_error else 1
     of_unbiased, of_biased = [unbiased(*pair) for pair in pairs[:needed]], [biased(*pair) for pair in full[:needed]]
     values = of_unbiased if debiased else of_biased
-    value = _normalised(values) if normalised else values[0]
+    value, known = values[0], True
+    if needed > 1 and not bool((kk.detach().sum() > 0) & (ll.detach().sum() > 0)):
+        return Measured(value, *(torch.zeros_like(value) for _ in range(3)), "estimate")
+    if normalised:
+        known = own_is_known(of_unbiased[1:], [kk, ll], args[0].dtype)
+        value = _normalised(values) if known or not debiased else value * math.nan
     unknown = torch.full_like(value, math.nan).detach()
-    if not std_error:
-        return Measured(value, unknown, unknown.clone(), unknown.clone())
+    if not (std_error and known):
+        return Measured(value, unknown, unknown.clone(), unknown.clone(), "estimate" if known else "not_valid")
     with torch.no_grad():
         with_k, with_l = products_with_sums(*args, sums)
         moves = influence(kl, k, l, with_k[:, 1], with_l[:, 0])
@@ -89,7 +97,7 @@ def measure_kernels(
             unit = _unit(of_biased)
             ends = _ends(of_biased[0] / unit, of_unbiased[0] / unit, error / unit, k.shape[0])
             lower, upper = (end * unit for end in ends)
-        return Measured(value, error, torch.minimum(lower, value), torch.maximum(upper, value))
+        return Measured(value, error, torch.minimum(lower, value), torch.maximum(upper, value), "estimate")
 
 
 def _ends(with_bias: Tensor, without: Tensor, error: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -117,9 +125,21 @@ def _ends_below_one(with_bias: Tensor, without: Tensor, error: Tensor, n: int) -
     return -torch.expm1(-lower), -torch.expm1(-upper)
 
 
+def own_is_known(owns: list[Tensor], squares: list[Tensor], dtype: torch.dtype) -> bool:
+    """Whether both sides' own unbiased HSIC is more than what rounding leaves of the sums that it is made of.
+
+    Args:
+        owns: Unbiased HSIC(x, x) and HSIC(y, y).
+        squares: Row sums of K * K and L * L without the diagonals.
+        dtype: Of the kernels' values.
+    """
+    rounding = 100 * torch.finfo(dtype).eps / squares[0].shape[0] ** 2
+    return bool(torch.stack([own > rounding * sums.sum() for own, sums in zip(owns, squares, strict=True)]).all())
+
+
 def _normalised(values: list[Tensor]) -> Tensor:
-    """HSIC(x, y) over the root of both sides' own."""
-    return values[0] / _unit(values)
+    """HSIC(x, y) over the root of both sides' own, which rounding may put above 1."""
+    return (values[0] / (values[1] * values[2]).sqrt()).clamp(max=1)
 
 
 def _unit(values: list[Tensor]) -> Tensor:

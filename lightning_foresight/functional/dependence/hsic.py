@@ -91,7 +91,9 @@ def cka(
         std_error: Whether to estimate the standard error by the delta method, a second pass over the pairs.
 
     Returns:
-        The estimate, a scalar in float64 through which gradients flow.
+        The estimate, a scalar in float64 through which gradients flow: 0 of constant samples. Where a side's own
+        unbiased HSIC is lost in rounding, as of labels that each occur once, the unbiased value is NaN and ``kind`` is
+        ``"not_valid"``.
 
     Raises:
         ValueError: As :func:`hsic`.
@@ -125,7 +127,7 @@ def distance_correlation(x: Tensor, y: Tensor, *, unbiased: bool = False, std_er
         std_error: Whether to estimate the standard error by the delta method, a second pass over the pairs.
 
     Returns:
-        The estimate, a scalar in float64 through which gradients flow.
+        The estimate, a scalar in float64 through which gradients flow, with the limits of :func:`cka`.
 
     Raises:
         ValueError: As :func:`hsic`.
@@ -140,12 +142,16 @@ def distance_correlation(x: Tensor, y: Tensor, *, unbiased: bool = False, std_er
         0.491
     """
     measured = measure_kernels("distance_correlation", x, y, "distance", 1.0, unbiased, True, std_error)
-    value, error, lower, upper = measured
+    value, error, lower, upper, kind = measured
     if not unbiased:
-        value, lower, upper = value.clamp(min=0).sqrt(), lower.clamp(min=0).sqrt(), upper.clamp(min=0).sqrt()
+        # The root of 1 in place of that of 0, whose gradient is infinite.
+        value = torch.where(value > 0, value, 1.0).sqrt() * (value > 0)
+        lower, upper = lower.clamp(min=0).sqrt(), upper.clamp(min=0).sqrt()
         error = error / (2 * value.detach()).clamp(min=1e-12)
     method = "unbiased squared distance correlation" if unbiased else "distance correlation"
-    return make_estimate(value, std_error=error, num_samples=x.shape[0], lower=lower, upper=upper, method=method)
+    return make_estimate(
+        value, std_error=error, num_samples=x.shape[0], lower=lower, upper=upper, kind=kind, method=method
+    )
 
 
 @takes(x=data, y=data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -108,6 +109,7 @@ def independence_test(
             ]
         )
         null = null / own.clamp(min=torch.finfo(torch.float64).tiny).prod().sqrt()
+        null = torch.where(estimate.value.isnan(), math.nan, null)
         if measure == "distance_correlation" and not debiased:
             null = null.clamp(min=0).sqrt()
     return IndependenceTest(estimate, p_value, null)

@@ -56,7 +56,10 @@ def make_kernel(rows: Tensor, kernel: str, bandwidth: float | str) -> tuple[Tens
     A Gaussian whose values are mostly near 1 comes less 1: the constant is lost in centring, and without it the small
     differences keep their digits in float32.
     """
-    rows = rows - rows.detach().mean(0)
+    centre = rows.detach()
+    rows = (rows - centre.mean(0)) * (centre != centre[:1]).any(
+        0
+    )  # the mean of equal numbers is not always that number
     if kernel == "linear":
         return rows, lambda a, b: a @ b.T
     if kernel == "distance":

@@ -233,3 +233,34 @@ def test_interval_covers_weak_dependence_as_often_as_strong(correlation: float) 
         inside += int(low <= correlation**2 <= high)  # of linear kernels in one dimension it is the squared correlation
     # Three standard deviations of 200 sets are .046. The delta method's error is small where a value is low by chance.
     assert inside / sets >= 0.95 - 0.046
+
+
+@pytest.mark.parametrize("n", [4, 200, 1000])
+def test_constant_samples_share_nothing_with_labels_and_gradients_stay_finite(n):
+    dead = torch.full((n, 64), 7.7, requires_grad=True)  # its mean in float32 is another number
+    labels = torch.arange(n) % 3
+    for measured in (cka, hsic, distance_correlation, lambda x, y: cka(x, y, kernel="gaussian")):
+        estimate = measured(dead, labels)
+        assert (estimate.value, *estimate.interval()) == (0, 0, 0)
+        estimate.value.backward()
+        assert dead.grad.isfinite().all()
+    assert nhsic(dead, labels).value == 0
+
+
+@pytest.mark.parametrize("n", [4, 100, 1000])
+def test_what_is_divided_by_an_own_hsic_of_rounding_is_not_valid(n):
+    x, singles = torch.randn(n, 3, generator=torch.Generator().manual_seed(0)), torch.arange(n)
+    assert cka(x, singles).kind == "not_valid"
+    assert math.isnan(cka(x, singles).value)
+    biased = cka(x, singles, unbiased=False)  # a number, of which nothing is known
+    assert biased.kind == "not_valid"
+    assert 0 < biased.value < 1
+    assert math.isnan(biased.interval()[0])
+    if n > 4:
+        assert cka(x, singles // 2).kind == "estimate"
+
+
+def test_rounding_puts_no_alignment_above_one():
+    for seed in range(10):
+        x = torch.randn(100, 3, generator=torch.Generator().manual_seed(seed))
+        assert cka(x, -3 * x).value <= 1
