@@ -94,34 +94,38 @@ def _check_reduction(owner: str, reduce: Any, name: str, module: nn.Module, shap
         fail(owner, "reduce", word, f"{name} gives {axes}, here {shape}; choose {choose}, 'flatten' or a function.")
 
 
-def check_rows(captured: Mapping[str, Tensor], batch: Any, owner: str) -> None:
-    """Require one row of each layer for every sample of a batch.
+def wrong_rows(capture: Callable[[Any], Mapping[str, Tensor]], batch: Any) -> dict[str, tuple[int, int]]:
+    """Return the rows of layers that do not give one for each sample, and the samples that they were given.
+
+    Asked of the batch without its last sample, too: as many time steps as samples would not show otherwise.
+    """
+    count = batch_length(split_batch(batch)[0])
+    wrong = _not_as_many(capture(batch), count)
+    fewer = max(1, count - 1)
+    try:
+        captured = capture(cut_batch(batch, fewer))
+    except Exception:  # it holds tensors that belong to no sample, and cannot be cut
+        return wrong
+    return _not_as_many(captured, fewer) | wrong
+
+
+def _not_as_many(captured: Mapping[str, Tensor], count: int) -> dict[str, tuple[int, int]]:
+    return {layer: (len(rows), count) for layer, rows in captured.items() if len(rows) != count}
+
+
+def refuse_rows(wrong: Mapping[str, tuple[int, int]], owner: str) -> None:
+    """Require that no layer gives something else than one row for each sample.
 
     Raises:
         ValueError: If a layer puts another axis first, such as that of time steps.
     """
-    count = batch_length(split_batch(batch)[0])
-    wrong = {layer: len(rows) for layer, rows in captured.items() if len(rows) != count}
     if wrong:
+        found = ", ".join(f"{layer} has {rows} rows for {count} samples" for layer, (rows, count) in wrong.items())
         raise ValueError(
-            f"{owner}(reduce): {', '.join(f'{layer} has {rows} rows' for layer, rows in wrong.items())} for {count} "
-            "samples; expected one row each. If its first axis is not that of the samples, pass a function, for "
-            "instance reduce=lambda activation: activation.transpose(0, 1).flatten(1), or leave it out of layers=."
+            f"{owner}(reduce): {found}; expected one row each. If its first axis is not that of the samples, pass a "
+            "function, for instance reduce=lambda activation: activation.transpose(0, 1).flatten(1), or leave it out "
+            "of layers=."
         )
-
-
-def check_first_axis(capture: Callable[[Any], Mapping[str, Tensor]], batch: Any, owner: str) -> None:
-    """Require the same of the batch without its last sample: as many time steps as samples would not show otherwise.
-
-    Raises:
-        ValueError: As :func:`check_rows`.
-    """
-    shorter = cut_batch(batch, max(1, batch_length(split_batch(batch)[0]) - 1))
-    try:
-        captured = capture(shorter)
-    except Exception:  # it holds tensors that belong to no sample, and cannot be cut
-        return
-    check_rows(captured, shorter, owner)
 
 
 def has_output(name: str, module: nn.Module) -> bool:
@@ -129,7 +133,9 @@ def has_output(name: str, module: nn.Module) -> bool:
     return name != "" and not isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict))
 
 
-def default_layers(model: nn.Module, run: Callable[[], Any], count: int) -> Callable[[str, nn.Module], bool]:
+def default_layers(
+    model: nn.Module, run: Callable[[], Any], measurable: Callable[[nn.Module], bool]
+) -> Callable[[str, nn.Module], bool]:
     """Return the rule for activation modules, bare bottlenecks and the last layer with weights; all of those without.
 
     Where a quantiser follows one of them, its levels are what the next layer reads: it is taken instead.
@@ -137,13 +143,13 @@ def default_layers(model: nn.Module, run: Callable[[], Any], count: int) -> Call
     Args:
         model: The model.
         run: Runs it on a few samples.
-        count: How many those are.
+        measurable: Says whether a bottleneck gives what can be measured; one that does not is no reason to stop a run.
     """
     leaves = [module for module in model.modules() if next(module.children(), None) is None]
     weighted = [module for module in leaves if _has_weights(module)]
     activations = [module for module in leaves if _is_activation(module)]
     # A model that calls its activations as functions is watched behind its weights instead.
-    bare = _bottlenecks(model, run, count) if activations else []
+    bare = [module for module in _bottlenecks(model, run) if measurable(module)] if activations else []
     chosen = {id(module) for module in ([*activations, *bare, *weighted[-1:]] if activations else weighted)}
     quantised = {id(one) for one, following in pairwise(leaves) if isinstance(following, QuantizeActivations)}
     return lambda name, module: id(module) in chosen - quantised
@@ -183,20 +189,17 @@ def _before_functions(model: nn.Module, run: Callable[[], Any]) -> list[str]:
     return list(dict.fromkeys(called))
 
 
-def _bottlenecks(model: nn.Module, run: Callable[[], Any], count: int) -> list[nn.Module]:
-    """Return the linear layers that the next one reads without an activation between, as behind an encoder.
-
-    Those without a row for each sample, as of tokens one below the other, are left out: they could not be measured.
-    """
+def _bottlenecks(model: nn.Module, run: Callable[[], Any]) -> list[nn.Module]:
+    """Return the linear layers that the next one reads without an activation between, as behind an encoder."""
     try:
         steps = watch_dataflow(model, run, lambda name, module: _has_weights(module)).steps
     except Exception:  # few samples may be too few for the model; on all of them it is run later
         return []
     readers = list(_read_by(steps))
     activated = {id(layer.module) for layer, step in readers if step.kind == "activation"}
-    linear = [layer for layer, step in readers if all(isinstance(one.module, _LINEAR) for one in (layer, step))]
-    rows = [layer.module for layer in linear if layer.module is not None and len(layer.result) == count]
-    return [module for module in rows if id(module) not in activated]
+    linear = [layer.module for layer, step in readers if all(isinstance(one.module, _LINEAR) for one in (layer, step))]
+    bare = {id(module): module for module in linear if module is not None and id(module) not in activated}
+    return list(bare.values())
 
 
 def _read_by(steps: Sequence[Step]) -> Iterator[tuple[Step, Step]]:

@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 from lightning_foresight.callbacks._base import ForesightCallback
 from lightning_foresight.callbacks._plane_layers import (
-    check_first_axis,
-    check_rows,
     default_layers,
     has_output,
     reached_layers,
+    refuse_rows,
+    wrong_rows,
 )
 from lightning_foresight.probes.activations import capture_activations
 from lightning_foresight.probes.isolation import undisturbed
 from lightning_foresight.probes.layers import exact_names, listing, select_layers
-from lightning_foresight.probes.samples import batch_length, cut_batch, split_batch
+from lightning_foresight.probes.samples import cut_batch
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -33,6 +33,8 @@ def watched_layers(
     reduce: Callable[[Tensor], Tensor],
 ) -> dict[str, nn.Module]:
     """Choose the layers and run the model on one batch, so that mistakes show before training.
+
+    Of the layers by default, those that give no row for each sample are left out, unless that leaves none.
 
     Args:
         callback: Who asks; its ``layers``, or those by default.
@@ -50,21 +52,31 @@ def watched_layers(
     def run(some: Any) -> Any:
         return callback.run_model(pl_module, some)
 
-    default = None
-    if callback.layers is None:
-        few = cut_batch(batch, 2)  # all tensors between the layers are kept for a moment
-        with undisturbed(pl_module, seed=callback.seed), trainer.precision_plugin.forward_context():
-            default = default_layers(pl_module, lambda: run(few), batch_length(split_batch(few)[0]))
-    modules = select_layers(pl_module, callback.layers, measurable=has_output, default=default, owner=owner)
+    def reach(some: dict[str, nn.Module]) -> tuple[dict[str, nn.Module], dict[str, tuple[int, int]]]:
+        reached = reached_layers(some, exact_names(callback.layers), lambda: run(batch), owner, reduce)
+        return reached, wrong_rows(lambda part: capture_activations(reached, [part], run, reduce), batch)
 
-    def capture(some: Any) -> dict[str, Tensor]:
-        return capture_activations(modules, [some], run, reduce)
+    def measurable(module: nn.Module) -> bool:
+        try:
+            return not reach({"bottleneck": module})[1]
+        except Exception:  # what ``reduce`` does not take, for one
+            return False
 
     with undisturbed(pl_module, seed=callback.seed), trainer.precision_plugin.forward_context():
-        reached = reached_layers(modules, exact_names(callback.layers), lambda: run(batch), owner, reduce)
-        silent, modules = [name for name in modules if name not in reached], reached
-        check_rows(capture(batch), batch, owner)
-        check_first_axis(capture, batch, owner)
+        default = None
+        if callback.layers is None:
+            few = cut_batch(batch, 2)  # all tensors between the layers are kept for a moment
+            default = default_layers(pl_module, lambda: run(few), measurable)
+        modules = select_layers(pl_module, callback.layers, measurable=has_output, default=default, owner=owner)
+        reached, wrong = reach(modules)
+    silent, modules = [name for name in modules if name not in reached], reached
+    rowless = {name.split(":")[0] for name in wrong}  # a second call is name:2
+    if callback.layers is not None or rowless == set(modules):
+        refuse_rows(wrong, owner)
+    elif wrong:
+        modules = {name: module for name, module in modules.items() if name not in rowless}
+        left_out = listing([name for name in reached if name in rowless])
+        rank_zero_info(f"{owner}: leaves out {left_out}, without a row for each sample; see reduce= and layers=.")
     if silent and callback.layers is not None:
         rank_zero_info(f"{owner}: leaves out {listing(silent)}, never called in a forward pass.")
     return modules

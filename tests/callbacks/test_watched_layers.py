@@ -128,6 +128,33 @@ class Tokens(TinyModel):
         return self.head(self.act(self.up(self.down(x.reshape(-1, 2))).reshape(-1, 6)))
 
 
+class TwoViews(TinyModel):
+    """Two views of each sample on an axis before that of the samples: 2 rows, however many samples there are."""
+
+    def __init__(self, act=nn.Identity):
+        super().__init__()
+        self.net, self.act = nn.Identity(), nn.ReLU()
+        self.enc = nn.Sequential(nn.Linear(6, 4), act(), nn.Linear(4, 4))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        one, other = self.enc(torch.stack([x, x.flip(1)]))
+        return self.head(self.act(torch.cat([one, other], 1)))
+
+
+class Patches(TinyModel):
+    """A convolution whose pixels the next layer takes for tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.act = nn.Identity(), nn.ReLU()
+        self.embed, self.one, self.head = nn.Conv2d(1, 4, 1), nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        tokens = self.embed(x.reshape(-1, 1, 2, 3)).flatten(2).transpose(1, 2)
+        return self.head(self.act(self.one(tokens)).mean(1))
+
+
 @pytest.mark.parametrize(
     ("model", "found"),
     [
@@ -137,8 +164,9 @@ class Tokens(TinyModel):
         (Convolutional, {"enc.1", "enc.2", "dec.1", "dec.2"}),
         (Residual, {"act", "act:2", "head"}),
         (Tokens, {"act", "head"}),
+        (TwoViews, {"act", "head"}),
     ],
-    ids=["linear", "dropout", "tanh", "convolution", "residual", "tokens"],
+    ids=["linear", "dropout", "tanh", "convolution", "residual", "tokens", "views"],
 )
 @pytest.mark.parametrize("make", [InfoPlaneCallback, PIDCallback])
 def test_the_bottleneck_of_an_autoencoder_is_watched_by_default_and_no_layer_twice(make, model, found):
@@ -147,6 +175,26 @@ def test_the_bottleneck_of_an_autoencoder_is_watched_by_default_and_no_layer_twi
     callback = make(log_figures=False, **few)
     fit(callback, model=model() if not isinstance(model, type) else model, max_epochs=1)
     assert _layers(callback) == found
+
+
+@pytest.mark.parametrize("make", [InfoPlaneCallback, PIDCallback])
+def test_an_activation_without_a_row_for_each_sample_is_left_out_by_default_and_told_of(make, told):
+    few = {"sources": "random:1x1"} if make is PIDCallback else {}
+    callback = make(log_figures=False, **few)
+    fit(callback, model=TwoViews(nn.Tanh), max_epochs=1)
+    assert _layers(callback) == {"act", "head"}
+    text = "leaves out enc.1, without a row for each sample; see reduce= and layers=."
+    assert told == [f"{make.__name__}: {text}"]
+    with pytest.raises(ValueError, match=r"\(reduce\): enc.1 has 2 rows for 8 samples; expected one row each"):
+        fit(make(layers=["enc.1", "act"]), model=TwoViews(nn.Tanh))
+
+
+def test_a_bottleneck_that_reduce_does_not_take_is_not_watched_by_default():
+    callback = InfoPlaneCallback(log_figures=False, reduce="mean_tokens")
+    fit(callback, model=Patches, max_epochs=1)
+    assert _layers(callback) == {"act", "head"}
+    with pytest.raises(ValueError, match="embed gives"):
+        fit(InfoPlaneCallback(layers="embed", reduce="mean_tokens"), model=Patches)
 
 
 def test_layers_are_in_the_order_of_the_model():
