@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils.data import Dataset, IterableDataset
 
 from lightning_foresight.functional._checks import check_int, fail
 from lightning_foresight.functional._memory import chunks
+from lightning_foresight.functional._swap import call_with
 from lightning_foresight.functional.gradient_noise.noise_scale import NoiseScale
 from lightning_foresight.functional.gradient_noise.pooled import pooled_noise_scale
 from lightning_foresight.functional.gradient_noise.preconditioner import metric_roots
@@ -136,7 +136,7 @@ def probe_noise_scale_for(
                 raise ValueError(
                     f"{owner}(batches): got inputs without a tensor of examples; expected at least one example."
                 )
-            loss = loss_fn(functional_call(model, {**leaves, **buffers}, (inputs,)), targets)
+            loss = loss_fn(call_with(model, {**leaves, **buffers}, inputs), targets)
             wanted = leaves if roots is None else {name: leaves[name] for name in roots}
             gradients = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True, materialize_grads=True)
             if roots is not None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from lightning_foresight.functional._swap import call_with
 from lightning_foresight.probes.isolation import undisturbed
 
 
@@ -47,7 +47,7 @@ def shape_of_one_input(module: nn.Module, activation: nn.Module | None, source: 
             state[name] += 0.1 * moved * torch.randn(value.shape, generator=generator).to(state[name])
 
     def answer(values: Tensor) -> Tensor:
-        result = functional_call(module, state, values.clone())
+        result = call_with(module, state, values.clone())
         return result if activation is None else activation(result)
 
     with undisturbed(module):

@@ -7,14 +7,16 @@ from itertools import chain
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from lightning_foresight.functional._memory import MEMORY_BUDGET, chunks
+from lightning_foresight.functional._swap import call_with
 from lightning_foresight.functional.effective_information.affine import (
     AFFINE_LAYERS,
     AVERAGE_POOLS,
     Affine,
     as_affine,
+    has_foreign_hooks,
+    runs_as,
     work_dtype,
 )
 
@@ -73,8 +75,11 @@ def find_affine(layer: object, in_shape: tuple[int, ...] | None = None) -> Affin
 
 
 def shape_asked_for(layer: object, in_shape: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Return the shape of one input, ``()`` of what is known by its weights; average pooling may be either."""
-    by_weights = isinstance(layer, (*AFFINE_LAYERS, nn.Embedding))
+    """Return the shape of one input, ``()`` of what is known by its weights; average pooling may be either.
+
+    What has hooks is asked as it is, unless ``in_shape`` is ``()``.
+    """
+    by_weights = isinstance(layer, nn.Embedding) or (runs_as(layer, AFFINE_LAYERS) and not has_foreign_hooks(layer))
     return () if by_weights or in_shape is None else tuple(in_shape)
 
 
@@ -94,17 +99,19 @@ def require_affine(layer: object) -> None:
         NotAffineError: If it is not.
     """
     name = type(layer).__name__
-    if _runs_as(layer, (nn.Sequential,)):
+    if has_foreign_hooks(layer):
+        raise NotAffineError(f"{name} has forward hooks, which may do anything. Remove them, or use method='sampled'.")
+    if runs_as(layer, (nn.Sequential,)):
         for child in layer:  # type: ignore[attr-defined]
             require_affine(child)
-    elif _runs_as(layer, _NORMS):
+    elif runs_as(layer, _NORMS):
         if layer.training or layer.running_mean is None:  # type: ignore[attr-defined]
             mode = "in training mode" if layer.training else "without running statistics"  # type: ignore[attr-defined]
             raise NotAffineError(f"{name} {mode} takes mean and variance from its inputs. {ADVICE}")
-    elif _runs_as(layer, _DROPOUT):
+    elif runs_as(layer, _DROPOUT):
         if layer.training:  # type: ignore[attr-defined]
             raise NotAffineError(f"{name} in training mode is random. {ADVICE}")
-    elif not _runs_as(layer, _ALWAYS):
+    elif not runs_as(layer, _ALWAYS):
         raise NotAffineError(f"{name} is not an affine layer this method knows ({KNOWN}). Use method='sampled'.")
 
 
@@ -125,12 +132,13 @@ def dense_map(layer: nn.Module, in_shape: tuple[int, ...], device: torch.device)
     require_affine(layer)
     name, inputs, dtype = type(layer).__name__, math.prod(in_shape), work_dtype(device)
     state = {
-        key: value.detach().to(dtype) if value.is_floating_point() else value
+        key: value.detach().to(dtype, copy=True)
         for key, value in (*layer.named_parameters(), *layer.named_buffers())
+        if value.is_floating_point()
     }
 
     def answer(rows: Tensor) -> Tensor:
-        found = functional_call(layer, state, rows.view(-1, *in_shape))
+        found = call_with(layer, state, rows.view(-1, *in_shape))
         if len(found) != len(rows):
             raise NotAffineError(f"{name} joins samples with each other. Use method='sampled'.")
         return found.reshape(len(rows), -1)
@@ -158,8 +166,3 @@ def dense_map(layer: nn.Module, in_shape: tuple[int, ...], device: torch.device)
         if not torch.allclose(answer(noise.clone()), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().amax())):
             raise NotAffineError(f"{name} does not answer as an affine map does. Use method='sampled'.")
     return Affine(weight, bias)
-
-
-def _runs_as(layer: object, kinds: tuple[type[nn.Module], ...]) -> bool:
-    """Say whether a module is of such a kind and does what that kind does: a subclass may do something else."""
-    return any(isinstance(layer, kind) and type(layer).forward is kind.forward for kind in kinds)

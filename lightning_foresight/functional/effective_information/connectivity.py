@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lightning_foresight.functional._checks import a_module, takes
 from lightning_foresight.functional._memory import chunks
+from lightning_foresight.functional._swap import call_with
 from lightning_foresight.functional.effective_information.operators import RULES, rule_names
 
 
@@ -66,7 +67,7 @@ def connectivity_matrix(module: nn.Module, in_shape: Sequence[int], out_shape: S
     for part in chunks(num_inputs, bytes_per_item=num_inputs * weight.element_size()):
         unit = torch.zeros(part.stop - part.start, num_inputs, dtype=weight.dtype, device=weight.device)
         unit.diagonal(part.start).fill_(1)
-        output = torch.func.functional_call(module, without_bias, (unit.unflatten(1, tuple(in_shape)),))
+        output = call_with(module, without_bias, unit.unflatten(1, tuple(in_shape)))
         if output.shape[1:] != torch.Size(out_shape):
             raise ValueError(
                 f"connectivity_matrix(out_shape={tuple(out_shape)}): the layer maps {tuple(in_shape)} to "

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lightning_foresight.functional._checks import (
@@ -20,6 +19,7 @@ from lightning_foresight.functional._checks import (
     check_samples,
     takes,
 )
+from lightning_foresight.functional._swap import call_with
 from lightning_foresight.functional.estimate import Estimate
 from lightning_foresight.functional.gradient_noise.moments import MomentSums, mean_moments, moment_sums
 from lightning_foresight.functional.gradient_noise.noise_scale import noise_scale_from_means
@@ -139,7 +139,7 @@ def hessian_moments(
     values = [model.get_parameter(name).detach() for name in names]
 
     def gradient(at: Sequence[Tensor], x: Tensor, y: Tensor, *, graph: bool = False) -> tuple[Tensor, ...]:
-        loss = loss_fn(functional_call(model, dict(zip(names, at, strict=True)), (x,)), y)
+        loss = loss_fn(call_with(model, dict(zip(names, at, strict=True)), x), y)
         return torch.autograd.grad(loss, at, create_graph=graph, allow_unused=True, materialize_grads=True)
 
     def curvature(along: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 
 from lightning_foresight.functional._checks import (
     a_function,
@@ -19,6 +19,7 @@ from lightning_foresight.functional._checks import (
     takes,
 )
 from lightning_foresight.functional._memory import chunk_length
+from lightning_foresight.functional._swap import call_with
 from lightning_foresight.functional.gradient_noise.ghost_pass import ghost_pass
 from lightning_foresight.functional.gradient_noise.moments import MeanMoments
 from lightning_foresight.functional.gradient_noise.noise_scale import NoiseScale, noise_scale_from_means
@@ -234,7 +235,7 @@ def _gradients(
     fixed |= {name: buffer.detach() for name, buffer in model.named_buffers()}
 
     def loss(parameters: dict[str, Tensor], example: Tensor, target: Tensor) -> Tensor:
-        output = functional_call(model, {**fixed, **parameters}, (example.unsqueeze(0),))
+        output = call_with(model, {**fixed, **parameters}, example.unsqueeze(0))
         return loss_fn(output, target.unsqueeze(0))
 
     # Gradients twice over: the wide copy that sums are taken in.
