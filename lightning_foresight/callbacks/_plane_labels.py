@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 from lightning_foresight.functional._checks import describe
 from lightning_foresight.functional._trace import named_parts
 from lightning_foresight.probes.samples import TARGET_KEYS
+
+IGNORED = -100  # the label that torch.nn.functional.cross_entropy leaves out
 
 
 def place_of_targets(batch: Any) -> str:
@@ -38,8 +41,8 @@ def check_labels(pieces: list[Any], count: int, owner: str, argument: str, place
     try:
         labels = torch.cat([torch.as_tensor(piece) for piece in pieces])
     except (TypeError, ValueError, RuntimeError) as error:
-        of_tokens = isinstance(pieces[0], Tensor) and pieces[0].ndim == 2 and not pieces[0].is_floating_point()
-        advice = f" {_what_would_do(pieces[0], len(pieces[0]), argument, place)}" if of_tokens else ""
+        tokens = all(isinstance(piece, Tensor) and piece.ndim == 2 and _has_token_labels(piece) for piece in pieces)
+        advice = f" {_of_tokens(pieces, argument, place)}" if tokens else ""
         raise ValueError(
             f"{owner}: the targets of a batch are a {type(pieces[0]).__name__} that makes no tensor of labels "
             f"({error}); expected one integer label a sample.{advice}"
@@ -54,38 +57,77 @@ def check_labels(pieces: list[Any], count: int, owner: str, argument: str, place
 
 def _what_would_do(labels: Tensor, count: int, argument: str, place: str | None) -> str:
     """Say which function makes labels of these targets, or what the user's own should do besides."""
-
-    def advice(what: str, how: str) -> str:
-        if place is None:
-            return f"Let your {argument} function {what}: {how}."
-        return f"{what[0].upper()}{what[1:]}: {argument}=lambda batch: {place}{how}."
-
-    column = labels.shape == (count, 1)
-    if labels.ndim == 2 and len(labels) == count and not column and not labels.is_complex():
-        if not _are_token_labels(labels):
-            return advice("turn one-hot rows or scores into class numbers", ".argmax(1)")
-        last = advice("take one position of each sequence, where these are labels of tokens", "[:, -1]")
-        return f"{last[:-1]}, with reduce='last_token' for activations of the same one."
-    drop = ".squeeze(1)" if column else ""
-    if labels.is_complex() or not (column or labels.shape == (count,)):
+    several = labels.ndim == 2 and labels.shape[1] > 1
+    if labels.is_complex() or len(labels) != count or not (labels.ndim == 1 or several or labels.shape == (count, 1)):
         return f"Pass a function that turns a batch into labels of shape (samples,): {argument}=lambda batch: ..."
-    if not labels.is_floating_point():
-        return advice("drop its last axis" if place is None else "drop the last axis", drop)
-    if bool((labels == labels.round()).all()):
-        return advice("turn whole numbers stored as floats into integers", f"{drop}.long()")
-    if not bool(labels.isfinite().all()):
+    if several and _share_out_one(labels):
+        what = "turn one-hot rows or probabilities into class numbers"
+        return _advice(what, f"{'.int()' if labels.dtype == torch.bool else ''}.argmax(1)", argument, place)
+    if several and _has_token_labels(labels):
+        return _of_tokens([labels], argument, place)
+    if several:
+        choose = "These are several targets a sample, of which one has to be chosen; for the first column: "
+        return choose + _of_column(labels[:, 0], "[:, 0]", argument, place)
+    return _of_column(labels.flatten(), ".squeeze(1)" if labels.ndim == 2 else "", argument, place)
+
+
+def _advice(what: str, how: str, argument: str, place: str | None) -> str:
+    if place is None:
+        return f"Let your {argument} function {what}: {how}."
+    return f"{what[0].upper()}{what[1:]}: {argument}=lambda batch: {place}{how}."
+
+
+def _of_column(column: Tensor, pick: str, argument: str, place: str | None) -> str:
+    """Say how one target a sample becomes a label; ``pick`` takes it out of the targets."""
+    if not column.is_floating_point():
+        what = "take it alone" if pick == "[:, 0]" else f"drop {'its' if place is None else 'the'} last axis"
+        return _advice(what, pick, argument, place)
+    if not bool(column.isfinite().all()):
         return f"Some are NaN or infinite: leave out those samples, or give them a label of their own by {argument}=."
-    low, high = (f"{float(end):.3g}" for end in labels.aminmax())
-    edges = f"torch.linspace({low}, {high}, 9)"
+    if bool((column == column.round()).all()):
+        return _advice("turn whole numbers stored as floats into integers", f"{pick}.long()", argument, place)
+    pick += ".contiguous()" if pick == "[:, 0]" else ""  # torch.bucketize warns of strides
+    low, high = (float(end) for end in column.aminmax())
+    if low == high:
+        return f"All of them are {low:g}, which nothing can tell about; choose others by {argument}=."
+    # As many digits as the range needs: far from 0 a few would round all of it to one number.
+    size = math.log10(max(abs(low), abs(high)) / (high - low))
+    digits = 3 + max(0, math.ceil(size))
+    precise = ", dtype=torch.float64" if size > 4 else ""
+    edges = f"torch.linspace({low:.{digits}g}, {high:.{digits}g}, 9{precise})"
     text = "Continuous targets, as of a regression, have to be cut into classes, for instance 8 of equal width: "
     if place is None:
-        return f"{text}let your {argument} function return torch.bucketize(values{drop}, {edges}[1:-1].to(values))."
-    return f"{text}{argument}=lambda batch: torch.bucketize({place}{drop}, {edges}.to({place})[1:-1])."
+        return f"{text}let your {argument} function return torch.bucketize(values{pick}, {edges}[1:-1].to(values))."
+    return f"{text}{argument}=lambda batch: torch.bucketize({place}{pick}, {edges}.to({place})[1:-1])."
 
 
-def _are_token_labels(labels: Tensor) -> bool:
-    """Whether rows hold integers that are not one-hot."""
-    if labels.is_floating_point() or labels.dtype == torch.bool:
+def _of_tokens(pieces: Sequence[Tensor], argument: str, place: str | None) -> str:
+    """Say which position has a label in every sequence."""
+    what = "take one position of each sequence, where these are labels of tokens"
+    if all(bool((piece[:, -1] != IGNORED).all()) for piece in pieces):
+        last = _advice(what, "[:, -1]", argument, place)
+        return f"{last[:-1]}, with reduce='last_token' for activations of the same one."
+    width = min(piece.shape[1] for piece in pieces)
+    labelled = torch.stack([(piece[:, :width] != IGNORED).all(0) for piece in pieces]).all(0).nonzero()
+    if not len(labelled):
+        return (
+            f"These look like labels of tokens, and no position has one in every sequence ({IGNORED} is none): pass a "
+            f"function that chooses one for each sequence, {argument}=lambda batch: ..."
+        )
+    position = int(labelled[-1])
+    taken = _advice(what, f"[:, {position}]", argument, place)
+    same = f"reduce=lambda activation: activation[:, {position}]"
+    return f"{taken[:-1]}, with {same} for activations of the same one: behind it some have no label ({IGNORED})."
+
+
+def _share_out_one(rows: Tensor) -> bool:
+    """Whether rows are one-hot or probabilities."""
+    numbers = rows.double()
+    return bool(((numbers >= 0) & (numbers <= 1)).all() & ((numbers.sum(1) - 1).abs() < 0.01).all())
+
+
+def _has_token_labels(labels: Tensor) -> bool:
+    """Whether columns hold class numbers; 0 and 1 alone say whether each of several classes is there."""
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         return False
-    one_hot = ((labels == 0) | (labels == 1)).all() & (labels.sum(1) == 1).all()
-    return not bool(one_hot)
+    return not bool(((labels == 0) | (labels == 1)).all())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from lightning_foresight.callbacks._plane_labels import check_labels, place_of_targets
@@ -70,6 +71,12 @@ class PlaneSamples(NamedTuple):
         device = next((label.device for label in labels.values()), torch.device("cpu"))
         shuffle = torch.randperm(count, generator=own_generator("cpu", seed)).to(device)
         limits = {suffix: _entropy_of(label) for suffix, label in labels.items()}
+        for suffix in (suffix for suffix, limit in limits.items() if limit == 0):
+            rank_zero_warn(
+                f"{owner}({argument}): all {count} samples have the same label{' of ' * bool(suffix)}{suffix[1:]}, "
+                f"{labels[suffix][0]}, about which there is nothing to know: H(Y) = 0 bits. Pass {argument}=function "
+                "for labels that differ, or dataloader= for other samples."
+            )
         return cls(batches, labels, shuffle, math.log2(count), limits)
 
     def inputs(self) -> Tensor:
