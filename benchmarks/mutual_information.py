@@ -227,7 +227,7 @@ def wide(limit: int = 240) -> dict:
     }
 
 
-def peers(limit: float = 60.0) -> dict:
+def peers(limit: float = 8.0) -> dict:
     """The same tasks by other packages, and the time of theirs and ours as samples and columns grow."""
     out = ENVIRONMENT / "peers.json"
     script = HERE / "_mutual_information_peers.py"
