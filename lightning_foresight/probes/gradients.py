@@ -88,7 +88,7 @@ class GradientNormProbe:
         self._zeros: dict[tuple[torch.dtype, torch.device], Tensor] = {}
         self._error: Exception | None = None
         self._handles: dict[int, RemovableHandle] = {}
-        self._hookless: list[Tensor] = []  # what had no hook of anybody's before
+        self._hooked: list[Tensor] = []
 
     def attach(self) -> None:
         """Hook every parameter that requires a gradient and has no hook yet."""
@@ -100,20 +100,19 @@ class GradientNormProbe:
     def attach_to(self, index: int, tensor: Tensor) -> None:
         """Hook the tensor that stands for a parameter in the coming pass, unless the parameter has a hook."""
         if tensor.requires_grad and index not in self._handles:
-            if tensor._backward_hooks is None:
-                self._hookless.append(tensor)
+            self._hooked.append(tensor)
             self._handles[index] = tensor.register_hook(self._hook(index))
 
     def remove(self) -> None:
         """Remove all hooks and forget what was seen."""
         for handle in self._handles.values():
             handle.remove()
-        # Else autograd would hand every later gradient to Python, for nobody.
-        for tensor in self._hookless:
+        # An empty table, whoever made it, hands every later gradient to Python, for nobody.
+        for tensor in self._hooked:
             if not tensor._backward_hooks:
                 tensor._backward_hooks = None
         self._handles.clear()
-        self._hookless.clear()
+        self._hooked.clear()
         self._forget()
 
     def _forget(self) -> None:

@@ -158,3 +158,27 @@ def test_removed_hooks_leave_a_parameter_as_it_was(layer):
     probe.remove()
     assert layer.weight._backward_hooks is None  # an empty table would send every later gradient through Python
     assert list(layer.bias._backward_hooks) == [others.id]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_last_of_several_probes_leaves_no_empty_table_whichever_came_first(layer, order):
+    probes = [listening(layer.parameters()) for _ in order]
+    first, last = (probes[position] for position in order)
+    first.remove()
+    assert len(layer.weight._backward_hooks) == 1
+    layer(torch.ones(1, 4)).sum().backward()
+    assert last.collect() is not None
+    last.remove()
+    assert layer.weight._backward_hooks is None
+
+
+def test_a_handle_of_the_users_that_outlives_the_table_can_still_be_removed(layer):
+    others = layer.weight.register_hook(lambda gradient: None)
+    probe = listening(layer.parameters())
+    others.remove()
+    probe.remove()
+    assert layer.weight._backward_hooks is None
+    others.remove()
+    layer.weight.register_hook(lambda gradient: gradient * 2)
+    layer(torch.ones(1, 4)).sum().backward()
+    assert torch.equal(layer.weight.grad, torch.full_like(layer.weight, 2.0))
