@@ -62,6 +62,7 @@ class CurvatureRecord:
         batch_idx: int,
         size: int,
         now: int,
+        seed: int,
     ) -> None:
         """Measure on blocks of a batch, each with the Hessian of another one.
 
@@ -72,6 +73,7 @@ class CurvatureRecord:
             batch_idx: Likewise.
             size: Number of examples.
             now: Number of observations of the noise scale so far.
+            seed: Deals the examples to the blocks; another one at each step.
 
         Raises:
             ValueError: If the batch is too small.
@@ -85,7 +87,7 @@ class CurvatureRecord:
                     "blocks of independent gradients and Hessians. Use larger batches, or hessian=False."
                 )
             loss = TrainingLossOfExamples(pl_module, parameters, batch, batch_idx)
-            index = torch.randperm(size, generator=own_generator("cpu", batch_idx)).to(pl_module.device)
+            index = torch.randperm(size, generator=own_generator("cpu", seed)).to(pl_module.device)
             with undisturbed(loss, grad=True):
                 moments = hessian_moments(loss, lambda value, _: value, index, index, num_blocks=NUM_BLOCKS)
                 blocks = torch.stack(moments).float()

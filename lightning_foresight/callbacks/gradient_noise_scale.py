@@ -89,7 +89,7 @@ class GradientNoiseScaleCallback(NoiseReport):
         per_layer: Log the values of groups; the history has them in any case.
         prog_bar: Show ``b_simple`` in the progress bar.
         log_figures: Draw the figure (needs the ``plot`` extra).
-        seed: Seed of the signs of splits.
+        seed: Seed of the signs of splits, and of the blocks of ``hessian``.
 
     Raises:
         ValueError: If an argument is out of range; and at the start of training, if the run cannot be measured.
@@ -243,8 +243,10 @@ class GradientNoiseScaleCallback(NoiseReport):
             self._note(error, trainer)
         if self._curvature.is_due(count):
             with self.leaving_the_run_alone(trainer):
-                size = self._count(batch)
-                self._curvature.observe(pl_module, self._parameters, batch, batch_idx, size, self._pace.num_due)
+                size, seed = self._count(batch), self.seed + trainer.global_step
+                self._curvature.observe(
+                    pl_module, self._parameters, batch, batch_idx, size, self._pace.num_due, seed=seed
+                )
         if not self._hooks.names:
             return
         # The last callback of ours writes for all of them.

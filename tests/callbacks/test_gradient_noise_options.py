@@ -85,6 +85,18 @@ def test_curvature_agrees_with_the_exact_hessian_within_three_standard_errors():
     assert list(drawn[0].get_ydata()) == [row.value for row in callback.history["gns/b_noise"]]
 
 
+def test_the_blocks_of_the_curvature_follow_the_seed_and_the_step():
+    def values(seed):
+        callback = GradientNoiseScaleCallback(hessian=1, decay=1e-4, every_n_steps=1, seed=seed)
+        # One batch, weights at rest, and no memory: only the blocks differ from epoch to epoch.
+        fit(fresh(lambda: AtRest(nn.Linear(6, 3))), callback, data=loader(32, 32), max_epochs=3, log_every_n_steps=1)
+        return [row.value for row in callback.history["gns/trace_h_sigma"]]
+
+    first, second = values(0), values(7)
+    assert first == values(0)
+    assert len({*first, *second}) == 6
+
+
 class Recording(Observed):
     """A training_step that appends, counts, logs and draws, on layers that change buffers."""
 
