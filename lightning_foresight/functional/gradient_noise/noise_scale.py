@@ -58,7 +58,7 @@ def noise_scale_from_norms(
         sq_norm_big: Squared norm of the mean of those gradients, likewise.
         batch_small: Examples in a small batch; the harmonic mean of the sizes when they differ.
         batch_big: ``batch_small`` times the number of small batches.
-        level: Coverage of the intervals. With fewer than two observations that of ``b_simple`` is the whole line.
+        level: Coverage of the intervals. With fewer than two observations they are the whole line.
 
     Returns:
         :class:`NoiseScale`; ``num_samples`` counts observations (the effective number where they are discounted).
@@ -119,7 +119,7 @@ def noise_scale_from_means(means: MeanMoments, *, level: float, dtype: torch.dty
 
     def estimate(value: Tensor, variance: Tensor, ends: tuple[Tensor, Tensor] | None = None) -> Estimate:
         std_error = variance.clamp(min=0).sqrt()
-        lower, upper = (value - t * std_error, value + t * std_error) if ends is None else ends
+        lower, upper = _student_interval(value, t * std_error) if ends is None else ends
         return make_estimate(
             value.to(dtype),
             std_error=std_error.to(dtype),
@@ -131,3 +131,10 @@ def noise_scale_from_means(means: MeanMoments, *, level: float, dtype: torch.dty
 
     ends = fieller_interval(s, g, s_var, g_var, covariance, n - 1, level)
     return NoiseScale(estimate(ratio, ratio_var, ends), estimate(s, s_var), estimate(g, g_var))
+
+
+def _student_interval(mean: Tensor, half_width: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the ends; the whole line where too little is known, as Fieller's interval."""
+    known = half_width.isfinite()
+    lower, upper = torch.where(known, mean - half_width, -torch.inf), torch.where(known, mean + half_width, torch.inf)
+    return lower, upper

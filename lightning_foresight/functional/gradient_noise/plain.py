@@ -66,9 +66,11 @@ def moments(sums: list[float]) -> Moments:
 
 
 def mean_interval(mean: float, variance: float, df: float, level: float) -> Interval:
-    """Return a mean with its interval after Student."""
+    """Return a mean with its interval after Student; the whole line where too little is known, as for a ratio."""
     error = math.sqrt(variance) if variance >= 0 else math.nan
     half_width = t_quantile(level, df) * error
+    if not math.isfinite(half_width):
+        return Interval(mean, error, -math.inf, math.inf)
     return Interval(mean, error, mean - half_width, mean + half_width)
 
 

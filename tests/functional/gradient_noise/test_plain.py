@@ -67,6 +67,25 @@ def test_numbers_come_out_as_tensors_do(pairs, level):
         assert np.allclose(fast[2:] - np.float64(mean), np.array(ends[2:]) - mean, rtol=1e-7, atol=1e-9, equal_nan=True)
 
 
+@pytest.mark.parametrize(
+    "pairs", [[], [(3.0, 1.0)], [(3.0, 1.0)] * 2, [(3.0, 1.0), (4.0, 2.0)]], ids=["none", "one", "alike", "different"]
+)
+def test_all_intervals_are_the_whole_line_below_one_degree_of_freedom(pairs):
+    sums = moment_sums(*as_tensors(pairs), decay=0.5)  # two observations count as 1.8
+    means = moments(sums.tolist())
+    df = means.num_effective - 1
+    assert not df >= 1
+    fast = [
+        ratio_interval(means, 0.95),
+        mean_interval(means.numerator, means.numerator_var, df, 0.95),
+        mean_interval(means.denominator, means.denominator_var, df, 0.95),
+    ]
+    slow = noise_scale_from_sums(MomentSums(*sums), level=0.95, dtype=torch.float64, method="")
+    for interval, estimate in zip(fast, slow, strict=True):
+        assert interval[2:] == (-math.inf, math.inf)
+        assert tuple(float(end) for end in estimate.interval()) == (-math.inf, math.inf)
+
+
 def test_a_ratio_of_nothing_but_zeros_above_is_zero():
     sums = moment_sums(*as_tensors([(0.0, 1.0), (0.0, 1.5), (0.0, 1.0)]))
     slow = noise_scale_from_sums(MomentSums(*sums), level=0.8, dtype=torch.float64, method="")
