@@ -12,7 +12,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from lightning_foresight.functional._trace import clean_name
 from lightning_foresight.functional.effective_information.activations import OPEN_END, default_out_range
-from lightning_foresight.functional.effective_information.affine import AFFINE_LAYERS
+from lightning_foresight.functional.effective_information.affine import AFFINE_LAYERS, has_foreign_hooks
 from lightning_foresight.functional.effective_information.affine_modules import place_of
 from lightning_foresight.functional.effective_information.causal import has_affine_map
 from lightning_foresight.functional.effective_information.composites import attention_projection, output_projection
@@ -34,8 +34,8 @@ class PerturbedLayer(NamedTuple):
         in_range: Range of the noise on every input; of an embedding, the tokens.
         out_range: Range of the outputs that is binned.
         in_shape: Shape of one input, without the batch axis; that of a single position where the layer treats each
-            position of a sequence or image alone, as LayerNorm over tokens does; that of one window of pooling, ``()``
-            where it follows from the layer.
+            position of a sequence or image alone, as LayerNorm over tokens does; that of one window of pooling; ``()``
+            where the weights say it.
     """
 
     name: str
@@ -161,7 +161,14 @@ def _expanded(flow: Dataflow, at: int, in_range: Range | None) -> Iterator[Pertu
         window = one_window(module, step.source, step.result)
         if window is not None:
             module, in_shape = window
-        elif not has_affine_map(module):  # those are taken by their weights, whatever they read
+        elif has_affine_map(module):
+            in_shape = ()  # taken by its weights, whatever it reads
+            if has_foreign_hooks(module):
+                warnings.warn(
+                    f"perturbation_plan: {step.name} has forward hooks. It is measured by its weights, without them.",
+                    stacklevel=3,
+                )
+        else:
             in_shape = shape_of_one_input(module, activation, step.source)
         yield PerturbedLayer(step.name, module, activation, before, out_range, in_shape)
 

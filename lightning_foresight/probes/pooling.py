@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lightning_foresight.functional.effective_information.affine import runs_as
+
 _AVERAGE = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 _MAXIMUM = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _ADAPTIVE_AVERAGE = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
@@ -14,6 +16,8 @@ _ADAPTIVE_MAXIMUM = (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxP
 
 def one_window(module: nn.Module, source: Tensor, result: Tensor) -> tuple[nn.Module, tuple[int, ...]] | None:
     """Return a pooling layer of one window and the shape of its input, ``None`` for other modules.
+
+    Those are subclasses that override ``forward``, too.
 
     Windows of adaptive pooling may differ in size: taken is the largest. Padding is not looked at.
 
@@ -33,7 +37,7 @@ def one_window(module: nn.Module, source: Tensor, result: Tensor) -> tuple[nn.Mo
         (_AVERAGE, _AVERAGE), (_MAXIMUM, _MAXIMUM), (_ADAPTIVE_AVERAGE, _AVERAGE), (_ADAPTIVE_MAXIMUM, _MAXIMUM)
     ):  # fmt: skip
         for axes, kind in enumerate(kinds, start=1):
-            if isinstance(module, kind):
+            if runs_as(module, (kind,)):
                 kernel = _kernel(module, source.shape[-axes:], result.shape[-axes:])
                 if plain is _AVERAGE:  # known by its weights; it may divide by another number than that of its inputs
                     return module if kinds is _AVERAGE else _layer(plain[axes - 1], kernel), ()

@@ -280,6 +280,33 @@ def test_affine_modules_are_measured_exactly_where_they_are_chosen():
     assert rows["ei/net.6/parts"].value == 2 * 2
 
 
+class Adapted(nn.Linear):
+    """Its weights alone tell nothing."""
+
+    def __init__(self):
+        super().__init__(6, 3)
+        self.more = nn.Parameter(torch.full((3, 6), 2.0))
+        nn.init.zeros_(self.weight)
+
+    def forward(self, x):
+        return super().forward(x) + x @ self.more.T
+
+
+class AdaptedModel(TinyModel):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(Adapted())
+
+
+def test_a_linear_layer_with_a_forward_of_its_own_is_sampled_as_it_is():
+    options = {"in_bins": 4, "out_bins": 4, "num_samples": 2_000, "in_range": (-1, 1)}
+    callback = EICallback(measures=["parts"], **options)
+    fit(callback, model=AdaptedModel, max_epochs=1)
+    found = callback.history.last()["ei/net.0/parts"]
+    assert found.kind == "estimate"
+    assert found.value > 0.1
+
+
 class TransformerBlock(nn.Module):
     def __init__(self):
         super().__init__()

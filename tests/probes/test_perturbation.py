@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -39,7 +41,7 @@ def test_activations_called_as_functions_are_found_through_pooling_and_flattenin
     conv, fc1, fc2 = plan_of(Functional(), 1, 6, 6, in_range=(0, 1))
     assert [type(layer.activation) for layer in (conv, fc1, fc2)] == [nn.ReLU, nn.Sigmoid, nn.LogSoftmax]
     assert [layer.in_range for layer in (conv, fc1, fc2)] == [(0, 1), (0, 10), (0, 1)]
-    assert conv.in_shape == (1, 6, 6)
+    assert conv.in_shape == ()  # one receptive field, whatever it reads
 
 
 def test_activations_in_place_are_found():
@@ -72,6 +74,33 @@ def test_pooling_is_listed_as_one_window_and_keeps_the_range(pool, kind, shape, 
     assert window.module(torch.rand(1, 1, kernel[0], 2 * kernel[1])).shape == (1, 1, 1, 2)
     # It is looked through, whether it is measured or not.
     assert head.in_range == (0, 10)
+
+
+class Largest(nn.AvgPool2d):
+    def forward(self, x):
+        return functional.max_pool2d(x, 2)
+
+
+class Squared(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).square()
+
+
+def test_subclasses_that_override_forward_are_asked_as_they_are():
+    model = nn.Sequential(Largest(2), nn.Flatten(), Squared(4, 3))
+    pool, head = plan_of(model, 1, 4, 4, in_range=(0, 1), layers=lambda name, _: name in ("0", "2"))
+    assert (pool.module, pool.in_shape) == (model[0], (1, 4, 4))
+    assert (head.module, head.in_shape) == (model[2], (4,))
+
+
+def test_hooks_of_layers_known_by_their_weights_are_left_out_and_named():
+    model = nn.Sequential(nn.Linear(4, 3), nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [layer.in_shape for layer in plan_of(model, 4, in_range=(0, 1))] == [(), ()]
+    model[0].register_forward_hook(lambda module, args, answer: answer.square())
+    with pytest.warns(UserWarning, match=r"0 has forward hooks. It is measured by its weights, without them"):
+        assert [layer.in_shape for layer in plan_of(model, 4, in_range=(0, 1))] == [(), ()]
 
 
 def test_what_passes_values_on_is_looked_through_even_where_it_is_measured():

@@ -14,6 +14,8 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 AFFINE_LAYERS = (nn.Linear, LinearPart, *_CONVOLUTIONS, *_TRANSPOSED)
 AVERAGE_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+# Packages whose forward hooks leave inputs and outputs as they are.
+_HARMLESS = ("torch", "lightning_foresight")
 
 
 class Affine(NamedTuple):
@@ -26,17 +28,18 @@ class Affine(NamedTuple):
 def as_affine(layer: object) -> Affine | None:
     """Return the dense map of a Linear layer, or of one receptive field of a convolution or of average pooling.
 
-    It is ``None`` for all else.
+    It is ``None`` for all else, subclasses that override ``forward`` among it. Forward hooks are not looked at.
 
     The receptive field of a convolution has ``in_channels / groups * kernel`` inputs, in the order of its flattened
     weight, and ``out_channels`` outputs; outputs of different groups read inputs of their own. With stride, the outputs
     of a transposed convolution differ in the taps that reach them: taken is one that the first tap reaches, which has
     the most. Pooling treats all channels alike: its window has one output.
     """
-    if isinstance(layer, AVERAGE_POOLS):
-        return _pooling_window(layer)
-    if not isinstance(layer, AFFINE_LAYERS):
+    if runs_as(layer, AVERAGE_POOLS):
+        return _pooling_window(layer)  # type: ignore[arg-type]
+    if not runs_as(layer, AFFINE_LAYERS):
         return None
+    assert isinstance(layer, AFFINE_LAYERS)
     weight = layer.weight.detach()
     if isinstance(layer, _TRANSPOSED):
         for axis, (stride, dilation) in enumerate(zip(layer.stride, layer.dilation, strict=True), start=2):
@@ -47,6 +50,22 @@ def as_affine(layer: object) -> Affine | None:
     weight = weight.flatten(1)
     bias = layer.offset if isinstance(layer, LinearPart) else layer.bias
     return Affine(weight, weight.new_zeros(weight.shape[0]) if bias is None else bias.detach())
+
+
+def runs_as(layer: object, kinds: tuple[type[nn.Module], ...]) -> bool:
+    """Say whether a module is of such a kind and does what that kind does: a subclass may do something else."""
+    return any(isinstance(layer, kind) and getattr(layer.forward, "__func__", None) is kind.forward for kind in kinds)
+
+
+def has_foreign_hooks(layer: object) -> bool:
+    """Say whether a module has forward hooks or forward pre-hooks that may change what it does.
+
+    Those of PyTorch (weight norm, pruning, sharding) only keep its weights; our own only watch.
+    """
+    if not isinstance(layer, nn.Module):
+        return False
+    hooks = (*layer._forward_pre_hooks.values(), *layer._forward_hooks.values())
+    return any(str(getattr(hook, "__module__", "")).partition(".")[0] not in _HARMLESS for hook in hooks)
 
 
 def connected_inputs(weight: Tensor) -> Tensor:

@@ -44,13 +44,16 @@ class NotAffineError(ValueError):
     """Says why a layer has no dense map, and what to do."""
 
 
-def affine_map(layer: object, in_shape: tuple[int, ...], device: torch.device) -> Affine:
+def affine_map(
+    layer: object, in_shape: tuple[int, ...], device: torch.device, in_range: tuple[float, float] | None = None
+) -> Affine:
     """Return the dense map by which a layer is measured exactly, in working precision.
 
     Args:
         layer: The layer, in the mode in which it is meant.
         in_shape: Shape of one input; ``()`` for one receptive field.
         device: Where the layer lies.
+        in_range: Range of its inputs, over which it has to be affine.
 
     Raises:
         NotAffineError: If there is none.
@@ -63,7 +66,7 @@ def affine_map(layer: object, in_shape: tuple[int, ...], device: torch.device) -
     assert isinstance(layer, nn.Module)
     if not in_shape:
         raise NotAffineError(f"what {type(layer).__name__} does depends on the shape of its input: pass in_shape=")
-    return dense_map(layer, in_shape, device)
+    return dense_map(layer, in_shape, device, in_range)
 
 
 def find_affine(layer: object, in_shape: tuple[int, ...] | None = None) -> Affine | None:
@@ -115,7 +118,9 @@ def require_affine(layer: object) -> None:
         raise NotAffineError(f"{name} is not an affine layer this method knows ({KNOWN}). Use method='sampled'.")
 
 
-def dense_map(layer: nn.Module, in_shape: tuple[int, ...], device: torch.device) -> Affine:
+def dense_map(
+    layer: nn.Module, in_shape: tuple[int, ...], device: torch.device, in_range: tuple[float, float] | None = None
+) -> Affine:
     """Return the map of a module that is known to be affine, from its answers to 0 and to every unit vector.
 
     Weights that rounding cannot tell from 0 are 0: what an output does not read, it does not read at all.
@@ -124,6 +129,7 @@ def dense_map(layer: nn.Module, in_shape: tuple[int, ...], device: torch.device)
         layer: The module, in the mode in which it is meant.
         in_shape: Shape of one input, without the batch axis.
         device: Where its weights lie.
+        in_range: Range of its inputs, in which the map is tried out; around 0 when ``None``.
 
     Raises:
         NotAffineError: If it is not known to be affine, does not take inputs of this shape, or its map does not fit
@@ -160,9 +166,16 @@ def dense_map(layer: nn.Module, in_shape: tuple[int, ...], device: torch.device)
             rows[:, part].fill_diagonal_(1)
             weight[:, part] = (answer(rows) - bias).T
         weight[weight.abs() <= 8 * torch.finfo(dtype).eps * bias.abs().unsqueeze(1)] = 0
-        noise = torch.randn(TRIALS, inputs, generator=torch.Generator().manual_seed(0), dtype=dtype).to(device)
+        if not torch.stack([*weight.aminmax(), *bias.aminmax()]).isfinite().all():
+            raise NotAffineError(f"{name} gives NaN or infinite outputs. Look for a diverged layer.")
+        low, high = in_range or (-2.0, 2.0)
+        noise = torch.rand(TRIALS, inputs, generator=torch.Generator().manual_seed(0), dtype=dtype).to(device)
+        noise = noise * (high - low) + low
         expected = torch.addmm(bias, noise, weight.T)
-        # A hook, or a forward of one's own under a known name, may do anything.
-        if not torch.allclose(answer(noise.clone()), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().amax())):
+        # Every output by its own size, but for what rounding leaves of the largest ones on the way to it.
+        reach = torch.addmm(bias.abs(), noise.abs(), weight.abs().T)
+        allowed = 1e-4 * reach + 1e3 * torch.finfo(dtype).eps * reach.amax()
+        # A known module may call something of one's own.
+        if not ((answer(noise.clone()) - expected).abs() <= allowed).all():
             raise NotAffineError(f"{name} does not answer as an affine map does. Use method='sampled'.")
     return Affine(weight, bias)

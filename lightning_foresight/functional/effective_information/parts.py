@@ -70,7 +70,9 @@ def ei_parts(
         extrapolate: Where it is sampled, fit a line in one over the number of samples to the estimates from all, halves
             and quarters of the samples, and take its value for infinitely many. This lowers what is left of the bias
             and adds noise: it pays for strong connections with a few samples a cell, see the documentation.
-        in_shape: Shape of one input, for layers other than Linear and convolutions, which do not look at it.
+        in_shape: Shape of one input, for layers other than Linear and convolutions, which do not look at it; for those,
+            too, where a subclass overrides ``forward`` or forward hooks may change what they do: they are then sampled.
+            ``()`` measures a layer with hooks by its weights alone.
         generator: Source of the noise; by default one of our own with a fixed seed.
 
     Returns:

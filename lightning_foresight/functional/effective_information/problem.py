@@ -16,7 +16,12 @@ from lightning_foresight.functional.effective_information.activations import (
     monotone_rule,
     require_monotone,
 )
-from lightning_foresight.functional.effective_information.affine import Affine
+from lightning_foresight.functional.effective_information.affine import (
+    AFFINE_LAYERS,
+    AVERAGE_POOLS,
+    Affine,
+    has_foreign_hooks,
+)
 from lightning_foresight.functional.effective_information.affine_modules import (
     NotAffineError,
     affine_map,
@@ -136,7 +141,7 @@ def pose(
     # What is sampled answers for itself: faster than as a map that has yet to be found.
     if not embedding and (not shape or (followed and method != "sampled")):
         try:
-            affine = affine_map(layer, shape, device)
+            affine = affine_map(layer, shape, device, in_range)
         except NotAffineError as error:
             reason = error
     if method == "exact" and not embedding:
@@ -152,11 +157,8 @@ def pose(
             f"{2 * FEW_SAMPLES} or more.",
             stacklevel=3,
         )
-    if affine is None and not shape and not embedding:
-        fail(
-            owner, "in_shape", None,
-            "a layer that is not Linear, a convolution or average pooling needs the shape of one input.",
-        )  # fmt: skip
+    if not shape and not embedding and (affine is None or in_shape is None):
+        _check_known_by_weights(owner, layer, known=affine is not None)
     bins = in_bins if isinstance(out_bins, str) else out_bins
     problem = Problem(layer, activation, affine, rule, in_range, ends, in_bins, bins, dtype, device, exact, shape)
     if dynamic or equally_wide:
@@ -168,6 +170,25 @@ def pose(
             ends, bins = dynamic_bins(owner, problem)
             problem = problem._replace(out_range=ends, out_bins=bins)
     return problem
+
+
+def _check_known_by_weights(owner: str, layer: Layer, *, known: bool) -> None:
+    """Require a layer whose weights say all about it: what else there is, is known once its input has a shape."""
+    name = type(layer).__name__
+    if not known:
+        if isinstance(layer, (*AFFINE_LAYERS, *AVERAGE_POOLS)):
+            reason = f"{name} has a forward of its own, so that its weights do not say what it does: pass in_shape="
+            fail(owner, "in_shape", None, f"{reason}, the shape of one input, to have it sampled.")
+        fail(
+            owner, "in_shape", None,
+            "a layer that is not Linear, a convolution or average pooling needs the shape of one input.",
+        )  # fmt: skip
+    if has_foreign_hooks(layer):
+        fail(
+            owner, "in_shape", None,
+            f"{name} has forward hooks, which may change what it does: pass in_shape=, the shape of one input, to have "
+            "it sampled as it is called, or in_shape=() to measure its weights alone.",
+        )  # fmt: skip
 
 
 def _check_parameters(owner: str, layer: Any, generator: torch.Generator | None) -> tuple[torch.dtype, torch.device]:

@@ -226,11 +226,113 @@ def test_exact_method_says_why_a_module_has_no_map(module, shape, text):
     assert not has_exact_method(module, None, shape)
 
 
-def test_a_module_whose_answers_are_changed_has_no_map():
-    module = nn.Identity()
-    module.register_forward_hook(lambda _, args, answer: answer.square())
-    with pytest.raises(NotAffineError, match=r"Identity does not answer as an affine map does"):
-        dense_map(module, (3,), CPU)
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+def test_a_module_with_hooks_has_no_map(register):
+    inner = nn.Identity()
+    getattr(inner, register)(lambda *seen: seen[-1][0].square())
+    for module in (inner, nn.Sequential(inner)):
+        with pytest.raises(NotAffineError, match=r"Identity has forward hooks, which may do anything"):
+            dense_map(module, (3,), CPU)
+
+
+class Clamped(nn.Conv1d):
+    def _conv_forward(self, *args):
+        return super()._conv_forward(*args).clamp(-6, 6)
+
+
+def test_a_module_that_is_not_affine_over_the_range_of_its_inputs_has_no_map():
+    module = nn.Sequential(Clamped(1, 1, 1, bias=False))
+    module[0].weight.data.fill_(1)
+    options = {"in_range": (-50, 50), "out_range": (-50, 50), "in_bins": 8, "out_bins": 8, "in_shape": (1, 2)}
+    with pytest.raises(ValueError, match=r"Sequential does not answer as an affine map does"):
+        ei_parts(module, method="exact", **options)
+    assert torch.equal(ei_parts(module, **options), ei_parts(module, method="sampled", **options))
+
+
+class Folded(nn.Conv1d):
+    def _conv_forward(self, *args):
+        large, small = super()._conv_forward(*args).unbind(1)
+        return torch.stack([large, small.abs()], 1)
+
+
+def test_every_output_is_tried_by_its_own_size():
+    module = nn.Sequential(Folded(2, 2, 1, bias=False))
+    module[0].weight.data = torch.diag(torch.tensor([1e6, 1.0])).unsqueeze(2)
+    with pytest.raises(NotAffineError, match=r"does not answer as an affine map does"):
+        dense_map(module, (2, 1), CPU)
+
+
+class Adapted(nn.Linear):
+    def __init__(self):
+        super().__init__(3, 2)
+        self.more = nn.Parameter(torch.full((2, 3), 9.0))
+
+    def forward(self, x):
+        return super().forward(x) + x @ self.more.T
+
+
+class Largest(nn.AvgPool2d):
+    def forward(self, x):
+        return nn.functional.max_pool2d(x, 2)
+
+
+def test_subclasses_that_override_forward_are_asked_and_not_taken_by_their_weights():
+    torch.manual_seed(0)
+    options = {"in_range": (0, 1), "out_range": (-5, 30), "in_bins": 4, "out_bins": 16}
+    layer, plain = Adapted(), nn.Linear(3, 2)
+    plain.weight.data, plain.bias.data = layer.weight.data + layer.more.data, layer.bias.data
+    for measure in (ei_parts, sensitivity):
+        found, truth = measure(layer, in_shape=(3,), **options), measure(plain, **options)
+        # 32,768 samples, or 4,096 places: hundredths of a bit.
+        assert torch.allclose(found, truth, rtol=0, atol=0.02)
+    for module in (layer, Largest(2)):
+        assert not has_exact_method(module, None)
+        with pytest.raises(ValueError, match=r"in_shape=None\): \w+ has a forward of its own, so that its weights"):
+            ei_parts(module, **options)
+
+
+def test_a_forward_put_onto_a_layer_counts_as_its_own():
+    layer = nn.Linear(3, 2)
+    layer.forward = lambda x: x.square()
+    assert find_affine(layer) is None
+
+
+def test_hooks_on_a_layer_known_by_its_weights_ask_for_a_shape():
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 2)
+    options = {"in_range": (0, 1), "out_range": (-2, 2), "in_bins": 4, "out_bins": 4}
+    plain = ei_parts(layer, **options)
+    layer.register_forward_hook(lambda module, args, answer: torch.zeros_like(answer))
+    for method in ("auto", "exact", "sampled"):
+        with pytest.raises(ValueError, match=r"in_shape=None\): Linear has forward hooks, which may change what it do"):
+            ei_parts(layer, method=method, **options)
+    assert torch.equal(ei_parts(layer, in_shape=(), **options), plain)
+    assert ei_parts(layer, in_shape=(3,), **options).abs().amax() < 1e-3
+    with pytest.raises(ValueError, match=r"method='exact'\): Linear has forward hooks, which may do anything"):
+        ei_parts(layer, in_shape=(3,), method="exact", **options)
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
+)
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_what_only_makes_the_weights_changes_nothing(wrap):
+    layer = wrap(nn.Linear(3, 2)).eval()
+    plain = nn.Linear(3, 2)
+    plain.load_state_dict({"weight": layer.weight.detach(), "bias": layer.bias.detach()})
+    options = {"in_range": (-1, 1), "in_bins": 4, "out_bins": 4}
+    assert torch.equal(ei_parts(layer, **options), ei_parts(plain, **options))
+
+
+@pytest.mark.parametrize("statistic", ["running_mean", "running_var"])
+@pytest.mark.parametrize("method", ["auto", "sampled"])
+def test_statistics_that_are_not_finite_are_named_as_outputs_are(statistic, method):
+    norm = nn.BatchNorm1d(3).eval()
+    getattr(norm, statistic)[0] = math.nan if statistic == "running_var" else math.inf
+    with pytest.raises(ValueError, match=r"gives NaN or infinite outputs for inputs in \(0.0, 1.0\)"):
+        ei_parts(norm, in_shape=(3,), in_range=(0, 1), method=method)
+    with pytest.raises(ValueError, match=r"BatchNorm1d gives NaN or infinite outputs. Look for a diverged layer"):
+        ei_parts(norm, in_shape=(3,), in_range=(0, 1), method="exact")
 
 
 def test_modules_in_training_mode_and_those_with_maps_beyond_the_budget_are_sampled(monkeypatch):
