@@ -84,6 +84,16 @@ class PlaneSamples(NamedTuple):
         tensors = [first_tensor(_without_targets(split_batch(batch)[0])) for batch in self.batches]
         return torch.cat([tensor.flatten(1).float() for tensor in tensors if tensor is not None])
 
+    def limits(self) -> dict[str, Any]:
+        """Return what a figure drawn from a checkpoint needs."""
+        return {} if self.input_limit is None else {"input": self.input_limit, "labels": self.label_limits}
+
+    def with_limits(self, limits: Mapping[str, Any]) -> PlaneSamples:
+        """Return the same with the limits of a checkpoint, unless there are samples, which have their own."""
+        if not limits or self.batches:
+            return self
+        return self._replace(input_limit=limits["input"], label_limits=dict(limits["labels"]))
+
     def without_data(self) -> PlaneSamples:
         """Return the limits alone."""
         return self._replace(batches=[], labels={}, shuffle=torch.empty(0))

@@ -250,13 +250,15 @@ class InfoPlaneCallback(ForesightCallback):
         return figures
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the history, and the critics where there are any."""
+        """Return the history, the limits of the figures, and the critics where there are any."""
         critics = {} if self._values.critics is None else {"critics": self._values.critics.state_dict()}
-        return super().state_dict() | critics
+        return super().state_dict() | {"limits": self._samples.limits()} | critics
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the history and the critics of a checkpoint."""
+        """Take over the history, the limits of the figures and the critics of a checkpoint."""
         super().load_state_dict(state_dict)
+        if self._stage in (None, "fit"):
+            self._samples = self._samples.with_limits(state_dict.get("limits", {}))
         if self._values.critics is not None and "critics" in state_dict:
             self._values.critics.load_state_dict(state_dict["critics"])
 
