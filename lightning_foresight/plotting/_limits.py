@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from matplotlib.axes import Axes
@@ -24,6 +25,17 @@ def view(values: Iterable[float], limit: float, far: float) -> tuple[float, floa
     lowest = min(values, default=limit)
     high = min(far, limit + 0.1 * max(limit - lowest, _LEAST))
     return min(lowest - 0.05 * (high - lowest), high - _LEAST), high
+
+
+def stand_ins(values: Iterable[float]) -> tuple[float, float]:
+    """Return what to draw for ends at minus and plus infinity, which is as far from all else as this is wide.
+
+    Args:
+        values: All that is drawn, ends of intervals among it.
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    return low - max(high - low, 1.0), high + max(high - low, 1.0)
 
 
 def widen(axes: Axes, least: float) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -12,8 +12,11 @@ from matplotlib.colors import Normalize, SymLogNorm
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
+from lightning_foresight.plotting._limits import stand_ins
 from lightning_foresight.plotting._style import COLORS, abridged, epoch_colors, line_style
 from lightning_foresight.plotting._time import Moment, TimeAxis, time_axis, time_locator
+
+Interval: TypeAlias = tuple[Sequence[float], Sequence[float]]
 
 
 class Path(NamedTuple):
@@ -25,8 +28,8 @@ class Path(NamedTuple):
     epochs: Sequence[float]
     x: Sequence[float]
     y: Sequence[float]
-    x_interval: tuple[Sequence[float], Sequence[float]] | None = None
-    y_interval: tuple[Sequence[float], Sequence[float]] | None = None
+    x_interval: Interval | None = None
+    y_interval: Interval | None = None
     steps: Sequence[int] = ()
 
     @property
@@ -47,10 +50,12 @@ def draw_paths(axes: Axes, paths: Mapping[str, Path]) -> list[Artist]:
     times = time.of(moment for path in paths.values() for moment in path.moments)
     norm = _norm(times)
     handles, scatter = [], None
+    x_ends = stand_ins(_all_of((path.x, path.x_interval) for path in paths.values()))
+    y_ends = stand_ins(_all_of((path.y, path.y_interval) for path in paths.values()))
     for index, (name, path) in enumerate(paths.items()):
         color, marker = line_style(index, len(paths)).values()
         axes.plot(path.x, path.y, color=color, linewidth=1, alpha=0.5, zorder=1)
-        across, up = _half_widths(path.x, path.x_interval), _half_widths(path.y, path.y_interval)
+        across, up = _half_widths(path.x, path.x_interval, x_ends), _half_widths(path.y, path.y_interval, y_ends)
         if across or up:
             # Only where the path ends: intervals all along it would hide it.
             axes.errorbar(
@@ -96,13 +101,19 @@ def _norm(times: Sequence[float]) -> Normalize:
     return Normalize(first, max(last, first + 1e-9))
 
 
+def _all_of(parts: Iterable[tuple[Sequence[float], Interval | None]]) -> Iterator[float]:
+    for centre, interval in parts:
+        for values in (centre, *(interval or ())):
+            yield from values
+
+
 def _half_widths(
-    centre: Sequence[float], interval: tuple[Sequence[float], Sequence[float]] | None
+    centre: Sequence[float], interval: Interval | None, ends: tuple[float, float]
 ) -> tuple[list[float], list[float]] | None:
-    if interval is None or math.isnan(interval[0][-1] + interval[1][-1]):
+    if interval is None or math.isnan(interval[0][-1]) or math.isnan(interval[1][-1]):
         return None
-    below = max(0.0, centre[-1] - interval[0][-1])
-    above = max(0.0, interval[1][-1] - centre[-1])
+    below = max(0.0, centre[-1] - max(interval[0][-1], ends[0]))
+    above = max(0.0, min(interval[1][-1], ends[1]) - centre[-1])
     return [below], [above]
 
 

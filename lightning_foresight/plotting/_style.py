@@ -45,6 +45,23 @@ def line_style(index: int, count: int = 1) -> dict[str, Any]:
     return {"color": COLORS[place], "marker": MARKERS[(index + 3 * turn) % len(MARKERS)]}
 
 
+def draw_band(
+    axes: Axes,
+    times: Sequence[float],
+    lower: Sequence[float],
+    upper: Sequence[float],
+    color: str,
+    *,
+    alpha: float,
+    label: str = "",
+) -> None:
+    """Draw intervals over time as a band; a single one as a bar, since a band from it to itself has no area."""
+    if len(times) == 1:
+        axes.vlines(times, lower, upper, color=color, alpha=0.6, linewidth=1.5, zorder=1, label=label)
+    else:
+        axes.fill_between(times, lower, upper, color=color, alpha=alpha, linewidth=0, label=label)
+
+
 def epoch_colors(count: int) -> str:
     """Return the colour map of time, which no colour of ``count`` lines is taken for."""
     return "viridis" if count <= NAMED else "Greys"

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from lightning_foresight.plotting._limits import limit_label, plain_ticks, view
-from lightning_foresight.plotting._style import abridged, legend_below, line_style, new_figure
+from lightning_foresight.plotting._limits import limit_label, plain_ticks, stand_ins, view
+from lightning_foresight.plotting._style import abridged, draw_band, legend_below, line_style, new_figure
 from lightning_foresight.plotting._time import TimeAxis, time_axis
 
 if TYPE_CHECKING:
@@ -50,20 +50,15 @@ def curves(
     """
     figure, (axes,) = new_figure()
     time = time_axis(row for rows in lines.values() for row in rows)
+    bottom, top = stand_ins(end for rows in lines.values() for row in rows for end in (row.value, row.lower, row.upper))
     handles: list[Artist] = []
     for index, (label, rows) in enumerate(lines.items()):
         style = line_style(index, len(lines))
         times = time.of(rows)
         handles += axes.plot(times, [row.value for row in rows], label=label, markersize=4, linewidth=1.4, **style)
         if any(row.has_interval for row in rows):
-            axes.fill_between(
-                times,
-                [row.lower for row in rows],
-                [row.upper for row in rows],
-                color=style["color"],
-                alpha=0.15,
-                linewidth=0,
-            )
+            lower, upper = [max(row.lower, bottom) for row in rows], [min(row.upper, top) for row in rows]
+            draw_band(axes, times, lower, upper, style["color"], alpha=0.15)
         if nulls and label in nulls:
             null = nulls[label]
             axes.plot(time.of(null), [row.value for row in null], "--", color=style["color"])

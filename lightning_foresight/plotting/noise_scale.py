@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_foresight.plotting._style import COLORS, legend_below, line_style, new_figure
+from lightning_foresight.plotting._style import COLORS, draw_band, legend_below, line_style, new_figure
 from lightning_foresight.plotting._time import time_axis
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def noise_scale(
     lower = [bottom if none else row.lower for none, row in zip(no_lower, b_simple, strict=True)]
     upper = [top if none else row.upper for none, row in zip(no_upper, b_simple, strict=True)]
     lower = [end if end > 0 else math.nan for end in lower]
-    axes.fill_between(times, lower, upper, color=COLORS[0], alpha=0.18, linewidth=0, label="confidence interval")
+    draw_band(axes, times, lower, upper, COLORS[0], alpha=0.18, label="confidence interval")
     axes.plot(times, _positive(b_simple), label=r"$\mathcal{B}_\mathrm{simple}$", markersize=4, **line_style(0))
     if b_noise:
         # The ends that are not there run to the edges of the picture.
@@ -89,17 +89,15 @@ def noise_scale(
     for index, (group, rows) in enumerate((groups or {}).items(), start=start):
         style = line_style(index, start + len(groups or {}))
         axes.plot(time.of(rows), _positive(rows), label=group, markersize=3, linewidth=1, **style)
-    axes.step(
-        time.of(batch_size),
-        [row.value for row in batch_size],
-        where="post",
-        color=COLORS[1],
-        linestyle="--",
-        label="batch size",
-    )
+    sizes = [row.value for row in batch_size]
+    dashed: dict[str, Any] = {"color": COLORS[1], "linestyle": "--", "label": "batch size"}
+    if len(sizes) == 1:  # a step needs another moment
+        axes.axhline(sizes[0], **dashed)
+    else:
+        axes.step(time.of(batch_size), sizes, where="post", **dashed)
     axes.set_yscale("log")
     axes.set_ylim(bottom, top)
-    time.name(axes, times)
+    time.name(axes, time.of([*b_simple, *batch_size, *b_noise]))
     axes.set_ylabel("examples")
     axes.set_title("Gradient noise scale")
     _strip(axes, times, no_upper, NO_UPPER, at=1 - _STRIP)

@@ -59,6 +59,22 @@ def test_what_is_not_seen_in_the_picture_is_said_in_it():
     assert axes.get_ylim()[0] > 5
 
 
+@pytest.mark.parametrize(("upper", "end"), [(90.0, 90.0), (math.inf, 200.0)])
+def test_a_single_measurement_has_a_bar_and_a_batch_size_that_can_be_seen(upper, end):
+    axes = _drawn(upper)
+    (bar,) = [collection for collection in axes.collections if collection.get_label() == "confidence interval"]
+    assert bar.get_segments()[0].tolist() == [[0.0, 20.0], [0.0, end]]
+    (size,) = [line for line in axes.get_lines() if line.get_label() == "batch size"]
+    assert list(size.get_ydata()) == [32.0, 32.0]
+    assert list(size.get_xdata()) == [0, 1]  # of the width of the axes
+
+
+def test_ticks_are_those_of_all_that_is_drawn():
+    sizes = [Row(i, float(i), "size", 32.0, 32.0, 32.0, 1, "exact") for i in range(6)]
+    axes = noise_scale([Row(5, 5.0, "b", 50.0, 20.0, 90.0, 9, "estimate")], sizes).axes[0]
+    assert {0.0, 1.0, 5.0} <= set(axes.get_xticks())
+
+
 def test_an_interval_below_0_as_a_whole_is_noise_that_hides_the_gradient_and_no_small_noise_scale():
     axes = _drawn(-20.0, -20.0, value=-50.0, lower=-200.0)
     assert _marked(axes) == [0.0, 1.0]

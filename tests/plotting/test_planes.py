@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -164,6 +165,31 @@ def test_curves_have_a_band_where_there_is_an_interval():
     axes = curves({"exact": exact, "sampled": sampled}, ylabel="bits").axes[0]
     assert len(axes.collections) == 1
     assert _legend(axes) == ["exact", "sampled"]
+
+
+def test_a_single_measurement_has_a_bar_for_its_interval():
+    rows = [Row(0, 1.0, "a", 6.5, 6.2, 6.9, 10, "estimate")]
+    axes = curves({"a": rows}, ylabel="bits", bands="of the population").axes[0]
+    assert axes.collections[0].get_segments()[0].tolist() == [[1.0, 6.2], [1.0, 6.9]]
+
+
+def test_an_infinite_end_is_drawn_as_one_that_is_far_away():
+    def drawn(end):
+        path = Path([0, 1], [6.5, 6.9], [0.4, 0.6], ([6.0, 6.2], [end, end]), ([0.3, 0.5], [0.5, 0.7]))
+        plane = information_plane({"a": path}, input_limit=7.0).axes[0]
+        rows = [Row(i, float(i), "a", 6.5 + 0.1 * i, 6.0, end, 10, "estimate") for i in range(3)]
+        lines = curves({"a": rows}, ylabel="bits", limit=7.0).axes[0]
+        (bars,) = plane.containers
+        arrows = [
+            line.get_xydata().tolist() for axes in (plane, lines) for line in axes.lines if line.get_marker() in "^>"
+        ]
+        (band,) = lines.collections
+        inside = band.get_paths()[0].contains_points([(0.5, 6.1), (0.5, lines.get_ylim()[1]), (0.5, 5.9)]).tolist()
+        right = max(bars[2][0].get_segments()[0][:, 0]) > plane.get_xlim()[1]
+        return plane.get_xlim(), lines.get_ylim(), arrows, inside, right
+
+    assert drawn(math.inf) == drawn(115.0)
+    assert drawn(math.inf)[3:] == ([True, True, False], True)
 
 
 def test_paths_join_what_was_measured_at_the_same_moment():
