@@ -38,7 +38,11 @@ def has_valley(activation: nn.Module | None) -> bool:
 
 
 def preimages(
-    rule: Monotone | None, activation: nn.Module | None, out_range: tuple[float, float], out_bins: int
+    rule: Monotone | None,
+    activation: nn.Module | None,
+    out_range: tuple[float, float],
+    out_bins: int,
+    dtype: torch.dtype = torch.float64,
 ) -> Preimages:
     """Return the intervals that lead into equal bins of the output range.
 
@@ -47,28 +51,32 @@ def preimages(
         activation: The activation.
         out_range: Range of the outputs.
         out_bins: Number of bins.
+        dtype: Floating type of the outputs: far to the left, those of a valley are rounded to 0 and count as 0.
     """
     if rule is not None:
         return Preimages(preimage_edges(rule, out_range, out_bins))
     assert activation is not None
-    return _of_valley(type(activation).__name__, getattr(activation, "approximate", None), out_range, out_bins)
+    return _of_valley(type(activation).__name__, getattr(activation, "approximate", None), out_range, out_bins, dtype)
 
 
 def resolution(outputs: Preimages) -> float:
     """Return how many output bins there are to a unit of the pre-activation, where they end at all."""
-    ends = outputs.edges[outputs.edges.isfinite()]
+    rising = outputs.edges if outputs.bins is None else outputs.edges[len(outputs.edges) // 2 :]
+    ends = rising[rising.isfinite()]
     return (len(ends) - 1) / float(ends[-1] - ends[0]) if len(ends) > 1 and ends[-1] > ends[0] else 1.0
 
 
 @lru_cache(maxsize=64)
-def _of_valley(kind: str, approximate: str | None, out_range: tuple[float, float], out_bins: int) -> Preimages:
+def _of_valley(
+    kind: str, approximate: str | None, out_range: tuple[float, float], out_bins: int, dtype: torch.dtype
+) -> Preimages:
     # A fresh one works on copies even where the model's works in place.
     activation = getattr(nn, kind)(**{} if approximate is None else {"approximate": approximate})
-    # The tail that comes back to 0 rests on it, or comes near it without end.
-    rest = -3.0 if kind == "Hardswish" else -math.inf
     values = torch.linspace(*out_range, out_bins + 1, dtype=torch.float64)
     with torch.inference_mode(False):
         bottom = _bottom(activation)
+        # The tail that comes back to 0 rests on it, or comes so near that it is rounded to it, and counts as 0.
+        rest = -3.0 if kind == "Hardswish" else _rounded_to_zero(activation, bottom, out_range[0], dtype)
         left = _place(activation, values, torch.full_like(values, -FAR), bottom.expand_as(values), falling=True)
         right = _place(activation, values, bottom.expand_as(values), values.clamp_min(0) + FAR, falling=False)
         unreached = values <= activation(bottom)
@@ -92,6 +100,19 @@ def _bottom(activation: nn.Module) -> Tensor:
             (slope,) = torch.autograd.grad(activation(middle), middle)
             low, high = (middle.detach(), high) if slope < 0 else (low, middle.detach())
     return (low + high) / 2
+
+
+def _rounded_to_zero(activation: nn.Module, bottom: Tensor, start: float, dtype: torch.dtype) -> float:
+    """Return the place left of which outputs are as far from the start of the range as 0 in a floating type."""
+    wide = torch.promote_types(dtype, torch.float32)  # types of 16 bits are worked with in float32
+    low, high = torch.full_like(bottom, -FAR), bottom
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        # Many at once: vector instructions round otherwise than single ones.
+        outputs = activation(torch.full((64,), float(middle), dtype=wide)).to(dtype).to(wide)
+        zero = bool(((outputs - start) == -start)[0])
+        low, high = (middle, high) if zero else (low, middle)
+    return float(low)
 
 
 def _place(activation: nn.Module, values: Tensor, low: Tensor, high: Tensor, *, falling: bool) -> Tensor:

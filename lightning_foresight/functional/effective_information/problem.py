@@ -71,7 +71,7 @@ class Problem(NamedTuple):
 
     def preimages(self) -> Preimages:
         """Return the intervals of the pre-activation that lead into the output bins."""
-        return preimages(self.rule, self.activation, self.out_range, self.out_bins)
+        return preimages(self.rule, self.activation, self.out_range, self.out_bins, self.dtype)
 
     def token_outputs(self) -> Tensor | None:
         """Return the outputs to every token ``(tokens, outputs)`` if the layer is an embedding."""

@@ -15,8 +15,8 @@ RANGES = [(-0.5, 3.0), (-0.1, 3.0), (-0.2, 0.0), (0.0, 2.0), (-3.0, -0.2), (1.0,
 @pytest.mark.parametrize("activation", VALLEYS, ids=str)
 def test_intervals_lead_into_the_bins_of_the_histogram(activation, out_range):
     found = preimages(None, activation, out_range, 6)
-    # Further out GELU is rounded to -0, which numpy counts as 0.
-    z = torch.linspace(-7, 6, 7001, dtype=torch.float64)
+    # Beyond -8.4 GELU is rounded to -0, which numpy counts as 0.
+    z = torch.linspace(-20, 6, 14001, dtype=torch.float64)
     place = torch.searchsorted(found.edges, z, right=True) - 1
     inside = (place >= 0) & (place < len(found.bins))
     counts = found.bins[place.clamp(0, len(found.bins) - 1)][inside].sum(0)
@@ -41,6 +41,23 @@ def test_pairs_equal_rational_arithmetic(activation, inputs):
     assert torch.allclose(ei_parts(layer, activation, method="exact", **options), exact, rtol=0, atol=1e-9)
     alone = torch.tensor(overlap_sensitivity(*reference))
     assert torch.allclose(sensitivity(layer, activation, method="exact", **options), alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("activation", "reach"), [(nn.GELU(), 40.0), (nn.SiLU(), 800.0), (nn.Mish(), 800.0)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_what_is_rounded_to_zero_counts_as_the_histogram_counts_it(activation, reach, dtype):
+    layer = nn.Linear(1, 1).to(dtype)
+    layer.weight.data.fill_(reach)
+    layer.bias.data.fill_(-reach / 4)
+    options = {"in_range": (-1, 1), "in_bins": 16, "out_bins": 17}
+    for out_range in ((0, reach), (-1, 16)):  # 0 is an edge of both
+        bits = {}
+        for method in ("exact", "sampled"):
+            bits[method] = ei_parts(layer, activation, out_range=out_range, method=method, **options)
+            bits[method, "alone"] = sensitivity(layer, activation, out_range=out_range, method=method, **options)
+        # 32,768 samples or 4,096 places of an input that tells up to four bits.
+        assert torch.allclose(bits["exact"], bits["sampled"], rtol=0, atol=0.03)
+        assert torch.allclose(bits["exact", "alone"], bits["sampled", "alone"], rtol=0, atol=0.03)
 
 
 def test_wide_layers_come_to_what_sampling_finds():
