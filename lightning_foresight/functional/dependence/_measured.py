@@ -77,7 +77,8 @@ def measure_kernels(
     values = of_unbiased if debiased else of_biased
     value, known = values[0], True
     if needed > 1 and not bool((kk.detach().sum() > 0) & (ll.detach().sum() > 0)):
-        return Measured(value, *(torch.zeros_like(value) for _ in range(3)), "estimate")
+        zero = torch.zeros_like(value)
+        return Measured(value, zero, zero.clone(), zero.clone(), "estimate")
     if normalised:
         known = own_is_known(of_unbiased[1:], [kk, ll], args[0].dtype)
         value = _normalised(values) if known or not debiased else value * math.nan

@@ -118,15 +118,17 @@ def _noisy_pair(
         for block in row_blocks(n, first.device):
             # One draw for all three densities: what depends on the noise alone cancels.
             one, two = (_log_densities(rows, draw, block) for rows, draw in zip(layers, noise, strict=True))
-            alone = one.logsumexp(1).double(), two.logsumexp(1).double()
-            both = one.add_(two).logsumexp(1).double()
-            terms.append(both - sum(alone) + math.log(n))
-            # The own term of each mixture is 1. What leaving it out adds is lost in rounding below that of float32.
-            own_1, own_2, own = (-torch.log1p(-(-each).exp().clamp(max=1 - 1e-7)) for each in (*alone, both))
-            left_out.append(own_1 + own_2 - own)
-    per_sample, added = (torch.cat(each).view(num_draws, n).mean(0) / nats for each in (terms, left_out))
+            sums = [each.logsumexp(1).double() for each in (one, two)]
+            sums.append(one.add_(two).logsumexp(1).double())
+            # The own term of each mixture is 1.
+            with_own = [each.logaddexp(torch.zeros_like(each)) for each in sums]
+            terms.append(with_own[2] - with_own[0] - with_own[1] + math.log(n))
+            left_out.append(sums[2] - sums[0] - sums[1] + math.log(n - 1))
+    per_sample, without = (torch.cat(each).view(num_draws, n).mean(0) / nats for each in (terms, left_out))
     value = per_sample.mean()
-    low, high, biased = bracket(per_sample, per_sample + added)
+    low, high, biased = bracket(per_sample, without)
+    if bool(high.mean() < low.mean()):  # two layers share more or less without the own terms
+        low, high = high, low
     lower, upper = low.mean() - Z * standard_error(low), high.mean() + Z * standard_error(high)
     return make_estimate(
         value,
@@ -178,10 +180,10 @@ def _in_units_of_the_noise(rows: Tensor, noise_std: float | None, relative_noise
 
 
 def _log_densities(rows: Tensor, noise: Tensor, block: slice) -> Tensor:
-    """Log phi(z_i - t_j) of the samples of a block, less that of the own centre, so that the own one is exactly 0."""
+    """Log phi(z_i - t_j) of the samples of a block, less that of the own centre, which is left out itself."""
     half_sq = 0.5 * rows.square().sum(1)
     noisy = rows[block] + noise[block]
     own = (noisy * rows[block]).sum(1) - half_sq[block]
     density = (noisy @ rows.T - half_sq).sub_(own.unsqueeze(1))
     index = torch.arange(block.start, block.stop, device=rows.device).unsqueeze(1)
-    return density.scatter_(1, index, 0.0)
+    return density.scatter_(1, index, -math.inf)

@@ -62,7 +62,7 @@ def noisy_information(
     than all, and too low without the own terms. ``lower`` and ``upper`` are for the population of inputs: the ends of a
     95% interval about the mean of both. Where half of what they differ by is more than 1.3 standard errors, as where
     samples hardly overlap, the ends are either value and 1.96 standard errors, and ``kind`` is a bound. That of
-    I(X;T+N) may exceed :math:`\log n`, which limits the value of these samples only; that of I(T+N;Y) is then
+    I(X;T+N) may exceed :math:`\log n` by far, which limits the value of these samples only; that of I(T+N;Y) is then
     everything from 0 to H(Y).
 
     Args:
@@ -118,12 +118,12 @@ def noisy_information(
         noise = torch.randn(rows.shape, generator=generator, dtype=rows.dtype, device=rows.device)
         for block in row_blocks(n, rows.device, width=rows.shape[1]):
             noisy = rows[block] + noise[block]
-            # log phi(z - t_j) less that of the own centre, so that the own term is exp(0) = 1.
+            # log phi(z - t_j) less that of the own centre, whose term is exp(0) = 1 and comes later.
             own = (noisy * rows[block]).sum(1) - half_sq[block]
             density = (noisy @ rows.T - half_sq).sub_(own.unsqueeze(1))
             index = torch.arange(block.start, block.stop, device=rows.device).unsqueeze(1)
-            density.scatter_(1, index, 0.0)
-            largest = density.amax(1, keepdim=True)
+            nearest = density.scatter_(1, index, -math.inf).amax(1, keepdim=True)
+            largest = nearest.clamp(min=0)
             density.sub_(largest).clamp_(min=_LOST).exp_()  # never denormal
             shift = largest.squeeze(1).double()
             own_term = (-shift).exp()
@@ -134,7 +134,10 @@ def noisy_information(
             total, own_class = others + own_term, class_others + own_term
             i_xt.append(math.log(n) - total.log() - shift)
             i_ty.append((own_class / sizes).log() - (total / n).log())
-            xt_left_out.append(math.log(n - 1) - others.clamp(min=n * math.exp(_LOST)).log() - shift)
+            # Of others that float32 loses the nearest one bounds the sum.
+            lost = others < 2 * n * math.exp(_LOST)
+            log_others = torch.where(lost, nearest.squeeze(1).double(), others.log() + shift)
+            xt_left_out.append(math.log(n - 1) - log_others)
             # Labels keep their shares in the mixture of the others.
             other_classes = others - class_others
             class_others = (class_others / (sizes - 1).clamp(min=1)).clamp(min=math.exp(_LOST))

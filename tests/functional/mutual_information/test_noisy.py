@@ -139,3 +139,16 @@ def test_samples_that_hardly_overlap_make_values_bounds_that_claim_nothing() -> 
         plane_information(*_normal_classes(0, 2.0, n=n), estimator="noisy", noise_std=1.0)[1] for n in (100, 1000)
     )
     assert (few.kind, many.kind) == ("estimate", "estimate")
+
+
+@pytest.mark.parametrize("columns", [50, 500])
+def test_the_upper_end_of_samples_that_do_not_overlap_is_a_bound_and_no_floor_of_rounding(columns: int) -> None:
+    # 216 and 2,162 bits; 300 samples show 8.2 at most.
+    rows = torch.randn(300, columns, generator=torch.Generator().manual_seed(0))
+    estimate = input_information(rows, estimator="noisy", noise_std=0.05)
+    assert estimate.kind == "lower_bound"
+    assert estimate.interval()[1] > columns / 2 * math.log2(1 + 400)
+    # Of 300 others the nearest one counts most.
+    distances = torch.cdist(rows.double(), rows.double()).fill_diagonal_(math.inf).amin(1)
+    expected = (distances.square().mean() / (2 * 0.05**2) + math.log(299)) / math.log(2)
+    assert estimate.interval()[1].item() == pytest.approx(expected.item(), rel=0.02)
