@@ -74,7 +74,8 @@ def test_samples_come_from_wherever_one_says(source):
 
 def test_targets_may_be_a_function_of_the_batch():
     callback = InfoPlaneCallback(targets=lambda batch: torch.zeros(len(batch[0]), dtype=torch.long))
-    fit(callback, max_epochs=1)
+    with pytest.warns(UserWarning, match="all 48 samples have the same label, 0, about which there is nothing to know"):
+        fit(callback, max_epochs=1)
     assert callback.history.last()["info_plane/net.2/I_TY"].value == pytest.approx(0, abs=1e-9)
 
 
