@@ -81,7 +81,8 @@ class InfoPlaneCallback(ForesightCallback):
         null: Measure I(T;Y) of shuffled labels, too.
         adjacent: Measure the information between adjacent layers, too.
         layers: Which outputs to watch; by default those of activation modules, of linear layers that lead straight into
-            the next one, as a bare bottleneck does, and of the last layer with weights.
+            the next one, as a bare bottleneck does, and of the last layer with weights, as far as they give a row for
+            each sample.
         every_n_epochs: See :class:`ForesightCallback`, as for all further arguments.
         every_n_steps: See :class:`ForesightCallback`.
         schedule: See :class:`ForesightCallback`.
