@@ -19,7 +19,11 @@ from lightning_foresight.functional.effective_information.noise import input_ent
 from lightning_foresight.functional.effective_information.pair_choice import choose_pairs, total_of_choice
 from lightning_foresight.functional.effective_information.preimages import has_valley, resolution
 from lightning_foresight.functional.effective_information.problem import Layer, Problem, Range, pose
-from lightning_foresight.functional.effective_information.sampled import sampled_parts, sampled_sensitivity
+from lightning_foresight.functional.effective_information.sampled import (
+    sampled_parts,
+    sampled_sensitivity,
+    warn_of_many_inputs,
+)
 from lightning_foresight.functional.effective_information.sensitivity import exact_sensitivity
 from lightning_foresight.functional.effective_information.shared_samples import SharedSamples
 from lightning_foresight.functional.effective_information.totals import layer_total
@@ -111,6 +115,8 @@ def causal_measures(
     problem = pose(owner, layer, activation, in_range=in_range, generator=generator, **pose_options)
     rtol = options.get("rtol")
     generator = make_generator(problem, generator)
+    if not problem.exact:
+        warn_of_many_inputs(owner, problem)
     if vector:
         require_vectors(owner, pose_options["method"])
     question, number, shared = of_vectors(problem), options.get("num_samples"), None

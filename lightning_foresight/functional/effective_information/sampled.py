@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,6 +35,8 @@ FEWEST_A_BIN = 4
 # Shares of the samples that an extrapolation starts from: all, halves, quarters.
 FRACTIONS = (1, 2, 4)
 SENSITIVITY_POINTS, SENSITIVITY_NUMBERS = 2**12, 2**27
+# More numbers than this take long enough to be told before.
+LONG_NUMBERS = 2**30
 # Noise and outputs that stay in the cache of a CPU are handled several times faster.
 CPU_CHUNK = 2**24
 
@@ -170,6 +173,21 @@ def _draw_codes(owner: str, problem: Problem, samples: int, generator: torch.Gen
             noise.mul_((high - low) / problem.in_bins).add_(low)
             out_codes[:, part] = output_codes(problem, respond(owner, problem, noise.T)).T
     return in_codes, out_codes
+
+
+def warn_of_many_inputs(owner: str, problem: Problem) -> None:
+    """Say what the sensitivity of a layer of many inputs costs, before any of it is paid."""
+    inputs = num_inputs(problem)
+    numbers = 2 * problem.in_bins * inputs**2
+    silent = int((LONG_NUMBERS / (2 * problem.in_bins)) ** 0.5)
+    if inputs > silent:
+        warnings.warn(
+            f"{owner}: each of {inputs} inputs is perturbed alone, {numbers:.1e} numbers in all, which may take "
+            f"minutes or hours, with the square of the inputs; {silent} inputs "
+            "pass in silence. Choose layers inside of it, or in_shape= of a single position or channel where these are "
+            "treated alone.",
+            stacklevel=3,
+        )
 
 
 def sampled_sensitivity(

@@ -13,7 +13,7 @@ from lightning_foresight.functional.effective_information.affine import Affine
 from lightning_foresight.functional.effective_information.embedding import embedding_parts
 from lightning_foresight.functional.effective_information.preimages import Preimages
 from lightning_foresight.functional.effective_information.problem import Layer, Range, pose
-from lightning_foresight.functional.effective_information.sampled import sampled_sensitivity
+from lightning_foresight.functional.effective_information.sampled import sampled_sensitivity, warn_of_many_inputs
 
 
 def sensitivity(
@@ -79,6 +79,7 @@ def sensitivity(
     if tokens is not None:
         return embedding_parts(tokens, problem.out_range, problem.out_bins)
     if not problem.exact:
+        warn_of_many_inputs("sensitivity", problem)
         return sampled_sensitivity("sensitivity", problem, num_samples, generator).bits.to(problem.bits_dtype)
     assert problem.affine is not None
     bits = exact_sensitivity(problem.affine, problem.preimages(), problem.in_range, problem.in_bins)

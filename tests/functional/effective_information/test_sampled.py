@@ -1,10 +1,12 @@
 import math
+import warnings
 
 import pytest
 import torch
 from torch import nn
 
 from lightning_foresight.functional import causal_measures, ei_parts, sensitivity
+from lightning_foresight.functional.effective_information import sampled
 from lightning_foresight.functional.effective_information.pair_counts import count_pairs
 from lightning_foresight.functional.effective_information.problem import pose
 from lightning_foresight.functional.effective_information.sampled import (
@@ -89,6 +91,18 @@ def test_a_hundredth_of_the_samples_of_deep_ei_is_enough(shape, deep_ei):
     errors = [ei_parts(layer, nn.Sigmoid(), generator=seeded(seed), **options).sum() - truth for seed in seeds]
     # A fifth more than deep-ei's: so well the error is known from so few runs.
     assert torch.stack(errors).square().mean().sqrt() < 1.2 * deep_ei
+
+
+@pytest.mark.parametrize("measure", [sensitivity, causal_measures])
+def test_the_cost_of_many_inputs_is_told_before_it_is_paid(monkeypatch, measure):
+    options = {"in_range": (0, 1), "in_bins": 4, "out_bins": 4, "method": "sampled", "num_samples": 128}
+    monkeypatch.setattr(sampled, "LONG_NUMBERS", 8 * 5**2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        measure(layer_of(5, 2), **options)
+        measure(layer_of(6, 2), **{**options, "method": "exact"})
+    with pytest.warns(UserWarning, match=r"each of 6 inputs is perturbed alone, 2.9e\+02 numbers.*; 5 inputs pass"):
+        measure(layer_of(6, 2), **options)
 
 
 def test_independent_outputs_have_no_information():
