@@ -87,7 +87,8 @@ class PIDCallback(ForesightCallback):
         num_samples: How many samples; the same ones for the whole run.
         reduce: How an activation becomes neurons, as in InfoPlaneCallback.
         layers: Which outputs to watch; by default those of activation modules, of linear layers that lead straight into
-            the next one, as a bare bottleneck does, and of the last layer with weights.
+            the next one, as a bare bottleneck does, and of the last layer with weights, as far as they give a row for
+            each sample.
         every_n_epochs: See :class:`ForesightCallback`, as for all further arguments.
         every_n_steps: See :class:`ForesightCallback`.
         schedule: See :class:`ForesightCallback`.
