@@ -6,6 +6,7 @@ import math
 from statistics import NormalDist
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 T = TypeVar("T", float, Tensor)
@@ -84,7 +85,18 @@ def _quantile(noncentrality: T, freedom: T, z: float) -> T:
 
 
 def entropy_interval(plug_in: T, variance: T, seen: T, n: T) -> tuple[T, T]:
-    """95% interval in nats of the entropy of ``seen`` values, from their plug-in entropy and its terms' variance."""
+    """95% interval in nats of the entropy of ``seen`` values, from their plug-in entropy and its terms' variance.
+
+    Where one value was seen, others may share up to 3 of n samples: none of them is seen in 5% of samples then.
+    """
     most = seen.log() if isinstance(seen, Tensor) else math.log(seen)
     low, high = distance_interval(at_least(most - plug_in, 0.0), variance, at_least(seen - 1, 1.0), n)
-    return at_least(most - high, 0.0), most - low
+    unseen = -at_least(-3 / n, -0.5)
+    return at_least(most - high, 0.0), most - low + (seen == 1) * _entropy_of_share(unseen)
+
+
+def _entropy_of_share(share: T) -> T:
+    """That of something which has this share, in nats."""
+    if isinstance(share, Tensor):
+        return torch.special.entr(share) + torch.special.entr(1 - share)
+    return -share * math.log(share) - (1 - share) * math.log1p(-share)

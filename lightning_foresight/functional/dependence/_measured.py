@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_foresight.functional._checks import check_finite, check_same_length, check_samples
 from lightning_foresight.functional._noncentral import distance_interval
+from lightning_foresight.functional._rare_labels import ENOUGH_FOR_KERNELS, has_rare_labels
 from lightning_foresight.functional.dependence._centred import (
     biased,
     influence,
@@ -18,6 +19,13 @@ from lightning_foresight.functional.dependence._centred import (
     unbiased,
 )
 from lightning_foresight.functional.dependence.kernels import check_kernel, make_kernel
+
+
+def _claim(*sides: Tensor) -> str:
+    """What an interval is, of sides that may be labels: those of which too few were seen put it below the truth."""
+    labels = [side for side in sides if not side.is_floating_point() and side.numel() == side.shape[0]]
+    counts = [torch.unique(side, return_counts=True)[1] for side in labels]
+    return "lower_bound" if any(has_rare_labels(each, ENOUGH_FOR_KERNELS) for each in counts) else "estimate"
 
 
 def _rows(owner: str, argument: str, samples: Tensor) -> Tensor:
@@ -98,7 +106,7 @@ def measure_kernels(
             unit = _unit(of_biased)
             ends = _ends(of_biased[0] / unit, of_unbiased[0] / unit, error / unit, k.shape[0])
             lower, upper = (end * unit for end in ends)
-        return Measured(value, error, torch.minimum(lower, value), torch.maximum(upper, value), "estimate")
+        return Measured(value, error, torch.minimum(lower, value), torch.maximum(upper, value), _claim(x, y))
 
 
 def _ends(with_bias: Tensor, without: Tensor, error: Tensor, n: int) -> tuple[Tensor, Tensor]:

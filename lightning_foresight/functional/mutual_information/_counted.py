@@ -49,7 +49,7 @@ def claims_of(counted: PlugIn, n: int, corrected: tuple[float, float] | None = N
     if cells * _ENOUGH <= n:
         h_kind = "estimate"
     if counted.joint_cells * _ENOUGH <= n:
-        i_kind = "estimate"
+        i_kind = "not_valid" if counted.rare_labels else "estimate"
     # A plug-in value may be off by more than its error: the interval is for the truth, and reaches to the value.
     return (
         Claim(h_t, h_error, min(of_h[0], h_t), max(of_h[1], h_t), h_kind),
@@ -63,6 +63,9 @@ def _information_interval(counted: PlugIn, freedom: int, n: int) -> tuple[float,
     Chance raises the information of samples by ``freedom / 2n``; where T decides Y, chance lowers it as it does H(Y).
     """
     i_ty, variance, most = counted.i_ty, counted.i_ty_variance, math.log(counted.labels)
+    label_end = _label_end(counted.h_y, counted.h_y_variance, counted.labels, n)
+    if counted.labels == 1 or counted.cells == 1:
+        return 0.0, min(label_end, _label_end(counted.h_t, counted.h_t_variance, counted.cells, n))
     if freedom > 0:
         low, high = distance_interval(max(i_ty, 0.0), variance, float(freedom), float(n))
     elif freedom < 0:
@@ -71,7 +74,7 @@ def _information_interval(counted: PlugIn, freedom: int, n: int) -> tuple[float,
     else:
         half = Z * math.sqrt(variance / n)
         low, high = i_ty - half, i_ty + half
-    return max(low, 0.0), min(high, _label_end(counted.h_y, counted.h_y_variance, counted.labels, n))
+    return max(low, 0.0), min(high, label_end)
 
 
 @functools.lru_cache(maxsize=4)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_foresight.functional._rare_labels import ENOUGH, RARE_PART
 from lightning_foresight.functional.mutual_information._cells import Cells
 
 
@@ -26,6 +27,7 @@ class PlugIn(NamedTuple):
     cells: int  # that T occupies
     joint_cells: int  # that (T, Y) occupies
     labels: int  # that occur
+    rare_labels: bool  # whether they are too much of H(Y) for an interval
 
 
 @functools.lru_cache(maxsize=4)
@@ -44,6 +46,7 @@ class Labels(NamedTuple):
     h_y: float
     h_y_variance: float
     seen: int
+    rare: bool
 
 
 def count_labels(labels: Tensor, num_labels: int) -> Labels:
@@ -53,7 +56,8 @@ def count_labels(labels: Tensor, num_labels: int) -> Labels:
     surprisals, shares = _surprisals(len(numbers))[counts], counts / len(numbers)
     h_y = float(shares @ surprisals)
     variance = float(shares @ (surprisals - h_y) ** 2)
-    return Labels(numbers, surprisals, h_y, variance, int(np.count_nonzero(counts)))
+    rare = bool(shares @ (surprisals * (counts < ENOUGH)) > RARE_PART * h_y)
+    return Labels(numbers, surprisals, h_y, variance, int(np.count_nonzero(counts)), rare)
 
 
 def plug_in_of_keys(keys: Tensor, labels: Labels) -> list[PlugIn]:
@@ -90,9 +94,9 @@ def plug_in_of_keys(keys: Tensor, labels: Labels) -> list[PlugIn]:
     terms *= terms
     terms *= weights
     variances = np.add.reduceat(terms, ends[:-1], 1)
-    moments = np.concatenate((means, variances)).T.tolist()
+    moments, of_labels = np.concatenate((means, variances)).T.tolist(), (labels.h_y, labels.h_y_variance)
     return [
-        PlugIn(h_t, i_ty, h_t_variance, i_ty_variance, labels.h_y, labels.h_y_variance, size, joint_size, labels.seen)
+        PlugIn(h_t, i_ty, h_t_variance, i_ty_variance, *of_labels, size, joint_size, labels.seen, labels.rare)
         for (h_t, i_ty, h_t_variance, i_ty_variance), size, joint_size in zip(
             moments, sizes.tolist(), joint_sizes.tolist(), strict=True
         )
@@ -129,13 +133,15 @@ def plug_in_of_cells(cells: Cells) -> list[PlugIn]:
         shares = label_counts.double().div_(n)
         of_label = table.index_select(0, label_counts)
         h_y = shares @ of_label
-        moments = [torch.stack((h_y, shares @ (of_label - h_y).square_(), label_counts.count_nonzero().double()))]
+        rare = shares @ (of_label * (label_counts < ENOUGH))
+        moments = [torch.stack((h_y, shares @ (of_label - h_y).square_(), label_counts.count_nonzero().double(), rare))]
         for part, weight in zip(terms.split(joint_sizes, 1), weights.split(joint_sizes), strict=True):
             means = part @ weight
             moments += [means, (part - means.unsqueeze(1)).square_() @ weight]
-        of_y_value, of_y_variance, seen, *values = torch.cat(moments).tolist()
+        of_y_value, of_y_variance, seen, of_rare, *values = torch.cat(moments).tolist()
+    is_rare = of_rare > RARE_PART * of_y_value
     return [
-        PlugIn(h_t, i_ty, h_t_variance, i_ty_variance, of_y_value, of_y_variance, size, joint_size, int(seen))
+        PlugIn(h_t, i_ty, h_t_variance, i_ty_variance, of_y_value, of_y_variance, size, joint_size, int(seen), is_rare)
         for h_t, i_ty, h_t_variance, i_ty_variance, size, joint_size in zip(
             values[::4], values[1::4], values[2::4], values[3::4], sizes, joint_sizes, strict=True
         )

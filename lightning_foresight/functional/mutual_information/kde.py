@@ -139,4 +139,5 @@ def kde_information(
     lost = most_lost(h_y - low_terms.mean(), standard_error(low_terms), surprisals - low_terms, math.log(n))
     high = torch.minimum(high_terms.mean() + Z * standard_error(high_terms), label_entropy_end(sizes.to(rows.device)))
     values = upper - upper_given_y if bound == "upper" else lower - lower_given_y
+    high = high.maximum(values.mean())  # which rounding may put above H(Y)
     return i_xt, estimate(values, (h_y - lost).clamp(min=0), high, "bracket")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_foresight.functional._checks import check_base, check_int, fail
 from lightning_foresight.functional._random import own_generator
+from lightning_foresight.functional._rare_labels import has_rare_labels
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows, root_mean_square
 from lightning_foresight.functional.mutual_information._constant import varying_columns
@@ -170,8 +171,12 @@ def noisy_information(
     surprisals = (n / class_sizes).log()
     h_y = surprisals.mean()
     lower = h_y - most_lost(h_y - low.mean(), standard_error(low), surprisals - low, math.log(n))
-    upper = torch.minimum(high.mean() + Z * standard_error(high), label_entropy_end(one_hot.double().sum(0)))
-    return about_input, estimate(terms_y, biased, lower, upper, "upper_bound")
+    sizes = one_hot.double().sum(0)
+    upper = torch.minimum(high.mean() + Z * standard_error(high), label_entropy_end(sizes))
+    about_labels = estimate(terms_y, biased, lower, upper, "upper_bound")
+    if not biased and has_rare_labels(sizes):
+        about_labels = about_labels._replace(kind="lower_bound")
+    return about_input, about_labels
 
 
 def bracket(terms: Tensor, left_out: Tensor) -> tuple[Tensor, Tensor, bool]:

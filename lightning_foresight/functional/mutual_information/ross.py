@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_foresight.functional._checks import check_base
+from lightning_foresight.functional._rare_labels import has_rare_labels
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
 from lightning_foresight.functional.mutual_information._constant import zero_of_constants
@@ -150,5 +151,6 @@ def label_estimate(
         num_samples=n,
         lower=lower.clamp(min=0) / nats,
         upper=upper / nats,
+        kind="lower_bound" if has_rare_labels(counts) else "estimate",
         method=method,
     )

@@ -257,10 +257,18 @@ def test_what_is_divided_by_an_own_hsic_of_rounding_is_not_valid(n):
     assert 0 < biased.value < 1
     assert math.isnan(biased.interval()[0])
     if n > 4:
-        assert cka(x, singles // 2).kind == "estimate"
+        assert cka(x, singles // 2).kind == "lower_bound"
 
 
 def test_rounding_puts_no_alignment_above_one():
     for seed in range(10):
         x = torch.randn(100, 3, generator=torch.Generator().manual_seed(seed))
         assert cka(x, -3 * x).value <= 1
+
+
+@pytest.mark.parametrize("measured", [hsic, cka, distance_correlation])
+def test_labels_of_few_samples_make_an_interval_a_lower_bound(measured):
+    for rare, expected in ((10, "lower_bound"), (40, "estimate")):
+        labels = (torch.arange(300) < rare).long()
+        layer = torch.randn(300, 1, generator=torch.Generator().manual_seed(0)) + labels.unsqueeze(1)
+        assert measured(layer, labels).kind == measured(labels, layer).kind == expected

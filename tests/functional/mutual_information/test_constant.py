@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -15,6 +17,10 @@ OF_INPUTS = [name for name, entry in ESTIMATORS.items() if entry.unit and entry.
 DEAD = 0.1
 
 
+def _entropy_of(share: float) -> float:
+    return -share * math.log2(share) - (1 - share) * math.log2(1 - share)
+
+
 def varying(n: int) -> torch.Tensor:
     return torch.randn(n, 3, generator=torch.Generator().manual_seed(0))
 
@@ -26,7 +32,9 @@ def test_constant_samples_share_nothing_with_any_others(name: str, n: int) -> No
     for x, y in ((dead, rows), (rows, dead), (dead, dead), (dead[:, 0], rows[:, 0])):
         estimate = mutual_information(x, y, name)
         lower, upper = estimate.interval()
-        assert estimate.value == lower == upper == 0
+        assert estimate.value == lower == 0
+        # Of cells of which one was seen, others may hold 3 of n samples.
+        assert 0 < upper <= _entropy_of(3 / n) + 1e-12 if name == "binned" else upper == 0
         assert name == "binned" or estimate.saturation == 0  # that of bins is the entropy of x
 
 
@@ -68,3 +76,14 @@ def test_constant_samples_are_checked_as_others_are() -> None:
         mutual_information(torch.zeros(10), torch.full((10,), torch.nan), "ksg")
     with pytest.raises(ValueError, match="base"):
         mutual_information(torch.zeros(10), torch.zeros(10), "ksg", base=1)
+
+
+@pytest.mark.parametrize("n", [10, 50, 1000])
+def test_one_cell_seen_leaves_room_for_those_that_were_not(n: int) -> None:
+    estimate = input_information(torch.zeros(n, 2), estimator="binned", bin_width=1.0)
+    share = min(3 / n, 0.5)
+    lower, upper = estimate.interval()
+    assert estimate.value == lower == 0
+    assert upper.item() == pytest.approx(_entropy_of(share))
+    # A second cell of a share that 95% of samples do see is outside, one that they miss is inside.
+    assert _entropy_of(1 - 0.06 ** (1 / n)) < upper

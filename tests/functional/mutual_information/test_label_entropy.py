@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lightning_foresight.functional import Estimate, label_information, mutual_information
+from lightning_foresight.functional._rare_labels import has_rare_labels
 from lightning_foresight.functional.mutual_information._label_entropy import label_entropy_end
 
 
@@ -18,7 +19,10 @@ def test_end_is_the_plug_in_entropy_with_its_bias_and_error_and_never_beyond_all
     skewness = 1.959964**2 / (2 * n)
     assert label_entropy_end(torch.tensor([2000, 0, 18_000])).item() == pytest.approx(expected - skewness, abs=1 / n)
     assert label_entropy_end(torch.tensor([101, 99, 100, 0])).item() == pytest.approx(math.log(3))
-    assert label_entropy_end(torch.tensor([7])).item() == 0.0
+    share = 3 / 7  # of a label that was not seen
+    assert label_entropy_end(torch.tensor([7])).item() == pytest.approx(
+        -share * math.log(share) - (1 - share) * math.log(1 - share)
+    )
 
 
 def _of_bins(labels: torch.Tensor) -> Estimate:
@@ -48,7 +52,7 @@ def test_interval_covers_the_entropy_of_the_population_where_the_layer_decides_t
     truth = -p * math.log2(p) - (1 - p) * math.log2(1 - p)
     inside = 0
     for _ in range(100):
-        estimate = measure((torch.rand(200, generator=generator) < p).long())
+        estimate = measure((torch.rand(400, generator=generator) < p).long())
         low, high = estimate.interval()
         assert estimate.kind == ("bracket" if measure is _of_overlaps else "estimate")
         assert estimate.value.item() <= 1 + 1e-9
@@ -74,3 +78,22 @@ def test_values_that_few_samples_have_seen_do_not_limit_a_correction() -> None:
     estimate = mutual_information(values, values)
     assert estimate.kind == "not_valid"
     assert estimate.value.item() == pytest.approx(math.log2(1000), abs=0.5)
+
+
+def test_few_samples_of_what_makes_the_entropy_allow_no_interval() -> None:
+    assert has_rare_labels(torch.tensor([990, 10]))
+    assert not has_rare_labels(torch.tensor([980, 20]))
+    assert has_rare_labels(torch.full((10,), 15))
+    assert not has_rare_labels(torch.tensor([400, 300, 200, 95, 5]))  # 5 of 1,000 make 2% of H(Y)
+    assert not has_rare_labels(torch.tensor([1000]))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "kind"), [("ksg", "lower_bound"), ("noisy", "lower_bound"), ("binned", "not_valid")]
+)
+def test_rare_labels_claim_no_interval(estimator: str, kind: str) -> None:
+    options = {"ksg": {}, "noisy": {"noise_std": 1.0}, "binned": {"edges": [-1.0, 0.0, 1.0]}}[estimator]
+    for rare, expected in ((10, kind), (40, "estimate")):
+        labels = (torch.arange(1000) < rare).long()
+        layer = torch.randn(1000, generator=torch.Generator().manual_seed(0)) + labels
+        assert label_information(layer, labels, estimator=estimator, **options).kind == expected
