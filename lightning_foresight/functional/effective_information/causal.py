@@ -78,7 +78,8 @@ def causal_measures(
         activation: The activation module that follows, if any.
         in_range: ``(low, high)`` of every input; ``None`` for an Embedding.
         max_pairs: Of a layer with more pairs measure a random choice of about so many: some inputs of some outputs, or
-            all inputs of some outputs where answers have to be sampled. The sums then carry a standard error.
+            all inputs of some outputs where answers have to be sampled. The sums then carry a standard error, which is
+            too small for sparse or heavy-tailed weights and where few outputs are drawn.
         vector: Measure the vector EI too, by sampling. Where EI_parts is sampled, both are taken from the same samples,
             131,072 by default; only what the outputs do within single cells of the inputs takes others.
         extrapolate: Where EI_parts is sampled, extrapolate it to infinitely many samples, see :func:`ei_parts`. Its
