@@ -685,6 +685,13 @@ def test_arguments_of_a_wrong_type_are_refused_at_construction(arguments, error,
         InfoPlaneCallback(**arguments)
 
 
+def test_neighbouring_layers_are_compared_by_a_measure_without_unit():
+    callback = InfoPlaneCallback(num_samples=32, estimator="cka", adjacent=True, null=False)
+    fit(callback, max_epochs=1)
+    assert 0 < callback.history.last()["info_plane/net.2/I_TT"].value <= 1
+    assert callback.figures()["I_TT"].axes[0].get_ylabel().startswith("dependence of T and the next layer")
+
+
 def test_a_measure_without_unit_says_once_that_its_values_are_no_bits(caplog):
     with caplog.at_level("INFO"):
         fit(InfoPlaneCallback(estimator="hsic", layers="net.6", num_samples=NUM_SAMPLES), max_epochs=2)

@@ -18,11 +18,7 @@ from lightning_foresight.functional.mutual_information._fitted_noise import fitt
 from lightning_foresight.functional.mutual_information._label_entropy import Z, standard_error
 from lightning_foresight.functional.mutual_information.kde import kde_information
 from lightning_foresight.functional.mutual_information.noisy import bracket
-from lightning_foresight.functional.mutual_information.registry import (
-    check_has_unit,
-    find_estimator,
-    mutual_information,
-)
+from lightning_foresight.functional.mutual_information.registry import find_estimator
 
 _OWNER = "layer_pair_information"
 # Those that declare noise, without which one layer determines the next.
@@ -30,7 +26,7 @@ _NOISY = ("auto", "noisy", "kde")
 
 
 def check_layer_pair_estimator(owner: str, name: str, options: dict[str, Any] | None = None) -> None:
-    """Require an estimator that :func:`layer_pair_information` takes.
+    """Require an estimator that :func:`layer_pair_information` takes, measures of dependence among them.
 
     Args:
         owner: Who asks, for error texts.
@@ -38,10 +34,9 @@ def check_layer_pair_estimator(owner: str, name: str, options: dict[str, Any] | 
         options: The estimator's own options.
 
     Raises:
-        ValueError: As :func:`find_estimator`, or if its values have no unit.
+        ValueError: As :func:`find_estimator`.
     """
     find_estimator(owner, name, "input" if name in _NOISY else "pair", options)
-    check_has_unit(owner, name)
 
 
 @takes(first=data, second=data)
@@ -57,7 +52,7 @@ def layer_pair_information(
     .. math:: I(T_1 + N_1; T_2 + N_2) = I(X; T_1 + N_1) + I(X; T_2 + N_2) - I(X; T_1 + N_1, T_2 + N_2),
 
     at most the smaller of I(X;T_1 + N_1) and I(X;T_2 + N_2). ``"kde"`` bounds each of the three by pairwise distances.
-    All other estimators compare the two sets of samples.
+    All other estimators compare the two sets of samples; those of dependence, such as ``"cka"``, in no unit.
 
     Args:
         first: Activations of one layer, shape ``(n, ...)``, one row for each of n distinct inputs.
@@ -89,7 +84,9 @@ def layer_pair_information(
     """
     check_layer_pair_estimator(_OWNER, estimator, options)
     if estimator not in _NOISY:
-        return mutual_information(first, second, estimator=estimator, base=base, **options)
+        compare = find_estimator(_OWNER, estimator, "pair", options).pair
+        assert compare is not None  # it was checked
+        return compare(first, second, base=base, **options)
     if estimator == "kde":
         return _kde_pair(first, second, base, **options)
     # `k` is auto's, of its other questions.

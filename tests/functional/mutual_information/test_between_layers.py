@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from lightning_foresight.functional import Estimate, input_information, layer_pair_information, mutual_information
+from lightning_foresight.functional import (
+    Estimate,
+    cka,
+    distance_correlation,
+    hsic,
+    input_information,
+    layer_pair_information,
+    mutual_information,
+    nhsic,
+)
 
 
 def _layers(n=200, seed=0):
@@ -126,10 +136,12 @@ def test_value_is_not_valid_for_all_inputs_where_those_given_hardly_overlap() ->
     assert apart.value.item() < 8.23
 
 
-@pytest.mark.parametrize("measure", ["cka", "hsic", "nhsic", "distance_correlation"])
-def test_measures_without_unit_are_no_information_between_layers(measure: str) -> None:
-    with pytest.raises(ValueError, match=r"layer_pair_information\(estimator=.*without unit.*functional\."):
-        layer_pair_information(*_layers(), estimator=measure)
+@pytest.mark.parametrize("measure", [cka, hsic, nhsic, distance_correlation])
+def test_measures_of_dependence_compare_layers_by_name(measure: Callable[..., Estimate]) -> None:
+    first, second = _layers()
+    by_name = layer_pair_information(first, second, estimator=measure.__name__)
+    assert by_name.value == measure(first, second).value
+    assert by_name.method == measure(first, second).method
 
 
 def test_the_bracket_of_layers_that_hardly_overlap_holds_the_truth() -> None:
