@@ -69,6 +69,7 @@ def binned_information(
         within :math:`H(Y)`'s own and reaches to the value, which a bias may have put further off than its error.
         With fewer than 16 samples to an occupied cell the bias is larger than that: then ``kind`` of the plug-in values
         is ``"lower_bound"`` for :math:`H(\hat T)` and ``"upper_bound"`` for I(T;Y), of corrected ones ``"not_valid"``.
+        Where labels of fewer than 20 samples make a tenth of H(Y), I(T;Y) is ``"not_valid"``, too.
         ``saturation`` of both is the plug-in :math:`H(\hat T) / \log n`.
 
     Raises:

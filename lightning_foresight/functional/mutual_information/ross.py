@@ -58,7 +58,7 @@ def ksg_label(activations: Tensor, labels: Tensor, *, base: float = 2, k: int = 
     Returns:
         The estimate, a scalar in float64, with ``std_error`` from the samples' terms, and the ends of the 95% interval
         in ``lower`` and ``upper``. In more than one dimension it reads low, which ``std_error`` does not know: ``kind``
-        is ``"lower_bound"`` there.
+        is ``"lower_bound"`` there, and where labels of fewer than 20 samples make a tenth of H(Y).
 
     Raises:
         ValueError: If activations are not finite, labels are not integers or do not match, or all labels occur once.
