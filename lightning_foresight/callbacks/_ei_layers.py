@@ -78,7 +78,7 @@ def layers_of_run(
             in_range,
         )
         plan = [layer for layer in plan if wanted(layer.name)]
-        check_plan(owner, plan, method=method, max_pairs=max_pairs)
+        plan = check_plan(owner, plan, by_default=chosen is None, method=method, max_pairs=max_pairs)
         sampled = [layer.name for layer in plan if not has_exact_method(layer.module, layer.activation, layer.in_shape)]
         if sampled and method != "sampled":
             rank_zero_info(

@@ -6,22 +6,30 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import nn
 
 from lightning_foresight.functional._checks import describe, fail
 from lightning_foresight.functional.effective_information.affine_modules import find_affine
 from lightning_foresight.functional.effective_information.causal import has_exact_method
+from lightning_foresight.probes.layers import listing
 from lightning_foresight.probes.perturbation import PerturbedLayer
 
 
-def check_plan(owner: str, plan: Sequence[PerturbedLayer], *, method: str, max_pairs: int) -> None:
-    """Refuse layers that every measurement of the run would fail on.
+def check_plan(
+    owner: str, plan: Sequence[PerturbedLayer], *, by_default: bool, method: str, max_pairs: int
+) -> list[PerturbedLayer]:
+    """Refuse layers that every measurement of the run would fail on, or leave them out if nobody chose them.
 
     Args:
         owner: Who asks, for error texts.
         plan: The layers.
+        by_default: Whether the user chose none: a default stops no run.
         method: What the user asked for.
         max_pairs: Largest number of pairs of one layer.
+
+    Returns:
+        The layers that can be perturbed.
 
     Raises:
         ValueError: If the exact method is asked for and a layer has none, or a layer reads too many numbers, or it
@@ -36,9 +44,22 @@ def check_plan(owner: str, plan: Sequence[PerturbedLayer], *, method: str, max_p
             f"{', '.join(inexact[:8])} and what follows have no exact method. Use 'auto', which samples where it must, "
             "or choose others with layers=.",
         )
+    kept, reasons = [], {}
     for layer in plan:
-        if not isinstance(layer.module, nn.Embedding) and find_affine(layer.module, layer.in_shape) is None:
-            _check_general(owner, layer, max_pairs)
+        try:
+            if not isinstance(layer.module, nn.Embedding) and find_affine(layer.module, layer.in_shape) is None:
+                _check_general(owner, layer, max_pairs)
+            kept.append(layer)
+        except ValueError as error:
+            if not by_default:
+                raise
+            reasons[layer.name] = error
+    if reasons:
+        rank_zero_warn(
+            f"{owner}: leaves {listing(list(reasons))} out of perturbation, whose forward is no known map of its "
+            f"weights. {next(iter(reasons.values()))}"
+        )
+    return kept
 
 
 def check_weights(owner: str, layers: Mapping[str, nn.Module]) -> None:

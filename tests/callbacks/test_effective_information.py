@@ -507,3 +507,25 @@ def test_run_model_can_run_what_forward_leaves_out():
     callback = Both(measures=("weights",))
     fit(callback, model=Gan, max_epochs=1)
     assert {"ei/generator.0/weights", "ei/net.0/weights"} <= callback.history.last().keys()
+
+
+class Standardised(nn.Conv2d):
+    """Does with its weights what its class does not say."""
+
+    def forward(self, x):
+        return nn.functional.conv2d(x, self.weight - self.weight.mean(), self.bias, padding=self.padding)
+
+
+def test_a_default_layer_whose_forward_is_unknown_and_too_wide_stops_no_run():
+    model = TinyModel()
+    model.net = nn.Sequential(
+        nn.Unflatten(1, (1, 3, 2)), Standardised(1, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(18, 3)
+    )
+    options = {"in_bins": 4, "out_bins": 4, "in_range": (-1, 1), "max_pairs": 11}
+    callback = EICallback(**options)
+    with pytest.warns(UserWarning, match=r"leaves net\.1 out of perturbation.*reads 6 numbers"):
+        fit(callback, model=model, max_epochs=1)
+    assert "ei/net.4/parts" in callback.history.last()
+    assert "ei/net.1/weights" in callback.history.last()
+    with pytest.raises(ValueError, match="reads 6 numbers"):
+        fit(EICallback(layers=["net.1"], **options), model=model, max_epochs=1)
