@@ -116,12 +116,12 @@ def train(name: str, make_net: Callable[[], nn.Module], epochs: int, folder: Pat
 
 
 def table(callbacks: list) -> str:
-    lines = [f"{'measure':<30}{'value':>9}   {'interval':<18}kind"]
+    lines = [f"{'measure':<30}{'value':>9}   {'interval':<21}kind"]
     for callback in callbacks:
         for key, row in callback.history.last().items():
             interval = f"[{row.lower:.4g}, {row.upper:.4g}]" if row.has_interval else ""
             bracket = " (bracket)" if key.endswith("/I_XT") else ""
-            line = f"{key:<30}{row.value:>9.4g}   {interval:<18}{row.kind.replace('plain', '')}{bracket}"
+            line = f"{key:<30}{row.value:>9.4g}   {interval:<21}{row.kind.replace('plain', '')}{bracket}"
             lines.append(line.rstrip())
     return "\n".join(lines)
 
