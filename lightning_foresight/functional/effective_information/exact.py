@@ -64,8 +64,9 @@ def exact_parts(
 def _parts_once(layer: Affine, outputs: Preimages, in_range: tuple[float, float], in_bins: int) -> Tensor:
     """Work out equal outputs once: windows of pooling, channels of a map that leaves them alone."""
     whole = torch.cat([layer.weight, layer.bias.unsqueeze(1)], 1)
-    # Not every device can tell equal rows.
-    different, place = torch.unique(whole.cpu(), dim=0, return_inverse=True)
+    # Other devices cannot tell equal rows.
+    where = whole if whole.device.type in ("cpu", "cuda") else whole.cpu()
+    different, place = torch.unique(where, dim=0, return_inverse=True)
     different = different.to(whole.device)
     every = torch.arange(layer.weight.shape[1], device=whole.device).expand(len(different), -1)
     bits = _parts(Affine(different[:, :-1], different[:, -1]), outputs, in_range, in_bins, every)
