@@ -17,9 +17,9 @@ from lightning_foresight.functional.mutual_information._distances import row_blo
 from lightning_foresight.functional.mutual_information._label_entropy import (
     Z,
     label_entropy_end,
-    most_lost,
     standard_error,
 )
+from lightning_foresight.functional.mutual_information._lost_information import least_information, most_information
 
 _OWNER = "noisy"
 # Overlaps that float32 loses beside the largest one, as exponents.
@@ -160,7 +160,7 @@ def noisy_information(
             num_samples=n,
             saturation=saturation,
             lower=torch.minimum(lower, value).clamp(min=0) / nats,
-            upper=torch.maximum(upper, value) / nats,
+            upper=torch.maximum(upper, value).clamp(min=0) / nats,
             kind=bound if biased else "estimate",
             method=method,
         )
@@ -170,10 +170,9 @@ def noisy_information(
     about_input = estimate(terms_x, biased, lower, upper, "lower_bound")
     high, low, biased = bracket(terms_y, low_terms)
     surprisals = (n / class_sizes).log()
-    h_y = surprisals.mean()
-    lower = h_y - most_lost(h_y - low.mean(), standard_error(low), surprisals - low, math.log(n))
     sizes = one_hot.double().sum(0)
-    upper = torch.minimum(high.mean() + Z * standard_error(high), label_entropy_end(sizes))
+    lower = least_information(low, surprisals)
+    upper = torch.minimum(most_information(high, surprisals), label_entropy_end(sizes))
     about_labels = estimate(terms_y, biased, lower, upper, "upper_bound")
     if not biased and has_rare_labels(sizes):
         about_labels = about_labels._replace(kind="lower_bound")
