@@ -70,11 +70,16 @@ SINGLE = ["normal-1", "normal-1-independent", "uniform-sum-1"]
 @pytest.mark.parametrize("name", SINGLE)
 def test_interval_of_single_columns_covers_the_truth(name: str) -> None:
     truth = TASKS[name][1]
-    claims = [estimate for estimate in estimates_of(name) if estimate.kind == "estimate"]
-    assert len(claims) >= 20  # the bias of the uniform sum is at the limit
-    assert {estimate.kind for estimate in estimates_of(name)} <= {"estimate", "lower_bound"}
-    inside = sum(bool(low <= truth <= high) for low, high in (claim.interval(0.95) for claim in claims))
-    assert inside / len(claims) >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / len(claims))
+    inside = [bool(low <= truth <= high) for low, high in (each.interval(0.95) for each in estimates_of(name))]
+    assert sum(inside) / len(inside) >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / len(inside))
+
+
+def test_interval_is_claimed_where_the_bias_is_small_and_seldom_at_its_limit() -> None:
+    claims = {name: sum(each.kind == "estimate" for each in estimates_of(name)) for name in SINGLE}
+    assert claims["normal-1"] >= 90
+    assert claims["normal-1-independent"] >= 90
+    assert claims["uniform-sum-1"] <= 25  # a bias of 1.3 spreads shows as more than 0.85 in most data sets
+    assert {each.kind for name in SINGLE for each in estimates_of(name)} == {"estimate", "lower_bound"}
 
 
 @pytest.mark.parametrize("name", SINGLE)
@@ -92,6 +97,15 @@ def test_upper_end_allows_for_the_bias_at_edges_and_only_there() -> None:
 
     assert 1.1 < reach("normal-1-independent") < 1.35
     assert reach("uniform-sum-1") > 1.6  # the bias is about 1.3 spreads, 0.65 of a half-width
+
+
+def test_lower_end_rises_by_a_part_of_the_bias() -> None:
+    def reach(name: str) -> float:
+        ends = [(each.value - each.interval()[0]) / each.std_error / 1.96 for each in estimates_of(name)]
+        return torch.stack(ends).mean().item()
+
+    assert 0.9 < reach("normal-1-independent") < 1
+    assert reach("uniform-sum-1") == pytest.approx(1 - 0.3 * 1.3 / 1.96, abs=0.05)
 
 
 def test_edges_that_bias_the_value_make_it_a_lower_bound() -> None:
