@@ -18,8 +18,8 @@ from lightning_foresight.functional.estimate import KINDS
 Z = 1.959964
 LIMIT = 1e-9  # nats, or without unit
 BOUNDS = ("lower_bound", "upper_bound", "bracket")
-# Cells of fewer claims say little by themselves; their claims are counted together.
-ENOUGH = 10
+# Of its data sets. Where fewer claim an interval, most say that there is none: such claims are counted together.
+ENOUGH = 0.3
 
 
 class Case(NamedTuple):
@@ -109,7 +109,8 @@ def summarised(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """
     claimed, bounds = _claims(rows), [row[f"{kind}s"] for row in rows for kind in BOUNDS if f"{kind}s" in row]
     in_bounds = sum(each["data_sets"] for each in bounds)
-    full = [row for row in rows if row["claimed"] >= ENOUGH]
+    full = [row for row in rows if row["claimed"] >= ENOUGH * row["data_sets"]]
+    few = [row for row in rows if row not in full]
     widths = [row["width_over_that_of_the_spread"] for row in full if row["width_over_that_of_the_spread"] is not None]
     biases = [abs(row["bias"]) for row in rows]
     return {
@@ -119,6 +120,7 @@ def summarised(rows: list[dict[str, Any]]) -> dict[str, Any]:
         **_cells([row for row in full if not row["at_limit"]]),
         "at_a_limit": _claims([row for row in full if row["at_limit"]])
         | _cells([row for row in full if row["at_limit"]]),
+        "where_few_claim": {**_claims(few), "cells": sum(row["claimed"] > 0 for row in few)},
         "median_width_over_that_of_the_spread": statistics.median(widths) if widths else None,
         "median_bias": statistics.median(biases),
         "largest_bias": max(biases),
@@ -138,6 +140,7 @@ def _cells(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "cells": len(full),
         "least": min((held / claims for claims, held in full), default=None),
+        "most": max((held / claims for claims, held in full), default=None),
         "cells_below_90": sum(held < 0.9 * claims for claims, held in full),
         "cells_below_90_by_chance": sum(float(binom.cdf(math.ceil(0.9 * c) - 1, c, 0.95)) for c, _ in full),
         # So few held that one in a hundred cells of 90% would show it.

@@ -24,7 +24,7 @@ def pair_of(estimator: str, x: Tensor, y: Tensor, seed: int, **options: Any) -> 
 def columns() -> Iterator[Case]:
     """Single columns by nearest neighbours, and by EDGE, which claims nothing but has an error."""
     for group, name, draw, truth in _pairs():
-        for estimator, few, many in (("auto", 100, 100), ("ksg", 100, 50), ("edge", 20, 20)):
+        for estimator, few, many in (("auto", 600, 600), ("ksg", 600, 400), ("edge", 20, 20)):
             sets = {300: few, 1000: many}
             yield Case(estimator, name, group, draw, truth, functools.partial(pair_of, estimator), sets)
 
@@ -40,9 +40,9 @@ def _pairs() -> Iterator[tuple[str, str, Any, float]]:
 def large() -> Iterator[Case]:
     """Every fourth kind of single columns, and of those with labels, at 5,000 samples."""
     for group, name, draw, truth in list(_pairs())[::4]:
-        yield Case("auto", name, group, draw, truth, functools.partial(pair_of, "auto"), {5000: 50})
+        yield Case("auto", name, group, draw, truth, functools.partial(pair_of, "auto"), {5000: 200})
     for case in list(labels())[::4]:
-        yield case._replace(sets={5000: 25})
+        yield case._replace(sets={5000: 100})
 
 
 def slices() -> Iterator[Case]:
@@ -55,21 +55,18 @@ def slices() -> Iterator[Case]:
         x, noise = generator.standard_normal((2, n, width))
         return x, rho * x + math.sqrt(1 - rho**2) * noise
 
-    for group, rho, width in (
-        ("seen", 0.8, 2),
-        ("seen", 0.0, 2),
-        ("seen", 0.9, 5),
-        ("unseen", 0.6, 3),
-        ("unseen", 0.95, 10),
-    ):
+    seen = [(0.8, 2), (0.0, 2), (0.9, 5), (0.6, 3), (0.95, 10)]
+    unseen = [(0.7, 4), (0.99, 2), (0.9, 50)]
+    for group, rho, width in [("seen", *each) for each in seen] + [("unseen", *each) for each in unseen]:
         draw = functools.partial(draw_pair, rho, width)
-        sets = {300: 60, 1000: 40, **({5000: 20} if width == 2 and rho else {})}
+        sets = {300: 400, 1000: 200, **({5000: 60} if width == 2 and rho else {})}
         measure = functools.partial(sliced, mutual_information)
         yield Case(
             "sliced", f"normal {rho:g}, {width} columns", group, draw, sliced_gaussian(rho, width), measure, sets
         )
-    for group, gap, width in (("seen", 4.0, 2), ("seen", 0.0, 10), ("unseen", 3.0, 5)):
+    seen, unseen = [(4.0, 2), (0.0, 10), (3.0, 5)], [(2.0, 3), (6.0, 20)]
+    for group, gap, width in [("seen", *each) for each in seen] + [("unseen", *each) for each in unseen]:
         draw, truth = classes_in(width, (0.5, 0.5), gap), sliced_labels(gap, width)
         measure = functools.partial(sliced, label_information)
         name = f"classes {gap:g} apart, {width} columns"
-        yield Case("sliced with labels", name, group, draw, truth, measure, {300: 60, 1000: 20})
+        yield Case("sliced with labels", name, group, draw, truth, measure, {300: 400, 1000: 200})

@@ -171,12 +171,6 @@ def known_pairs() -> dict[str, Pair]:
         "gamma 0.75": gamma_sum(0.75),
         "mixture 0.7": mixture(0.7, 2.0),
         "signed roots 0.8": normal(0.8, lambda t: np.sign(t) * np.sqrt(np.abs(t))),
-    }
-
-
-def unseen_pairs() -> dict[str, Pair]:
-    """Return pairs that were looked at only after everything about the intervals was fixed."""
-    return {
         "normal 0.4": normal(0.4),
         "normal -0.85": normal(-0.85),
         "student 5": student(5),
@@ -186,7 +180,7 @@ def unseen_pairs() -> dict[str, Pair]:
             lambda y, x: stats.laplace.pdf(y, x, 0.4), lambda x, g: x + g.laplace(0, 0.4, len(x)), -14, 14
         ),
         "bent": given_normal(
-            lambda y, x: stats.norm.pdf(y, np.tanh(2 * x), 0.5),
+            lambda y, x: pdf(y, np.tanh(2 * x), 0.5),
             lambda x, g: np.tanh(2 * x) + 0.5 * g.standard_normal(len(x)),
             -5,
             5,
@@ -196,5 +190,49 @@ def unseen_pairs() -> dict[str, Pair]:
             lambda x, g: x - 1 + 2 * g.beta(2, 2, len(x)),
             -8,
             8,
+        ),
+    }
+
+
+def unseen_pairs() -> dict[str, Pair]:
+    """Return pairs that were looked at only after everything about the intervals was fixed."""
+    pdf = stats.norm.pdf
+    return {
+        "normal 0.7": normal(0.7),
+        "normal -0.95": normal(-0.95),
+        "log-normal 0.4": normal(0.4, np.exp),
+        "student 7": student(7),
+        "gamma 1.5": gamma_sum(1.5),
+        "mixture 0.75": mixture(0.75, 1.0),
+        "uniform sum 0.5": uniform_sum(0.5),
+        "laplace noise 1": given_normal(
+            lambda y, x: stats.laplace.pdf(y, x), lambda x, g: x + g.laplace(0, 1, len(x)), -18, 18
+        ),
+        "uniform noise 1.2": given_normal(
+            lambda y, x: (np.abs(y - x) < 1.2) / 2.4, lambda x, g: x + 2.4 * (g.random(len(x)) - 0.5), -8, 8
+        ),
+        "slow sine": given_normal(
+            lambda y, x: pdf(y, np.sin(x), 0.4), lambda x, g: np.sin(x) + 0.4 * g.standard_normal(len(x)), -4, 4
+        ),
+        "weibull noise": given_normal(
+            lambda y, x: stats.weibull_min.pdf(y - x, 1.5, scale=0.8),
+            lambda x, g: x + 0.8 * g.weibull(1.5, len(x)),
+            -7,
+            12,
+        ),
+        "gumbel noise": given_normal(
+            lambda y, x: stats.gumbel_r.pdf(y, x, 0.5), lambda x, g: x + g.gumbel(0, 0.5, len(x)), -9, 18
+        ),
+        "scale by logistic": given_normal(
+            lambda y, x: pdf(y, 0, 0.3 + 1.5 / (1 + np.exp(-2 * x))),
+            lambda x, g: (0.3 + 1.5 / (1 + np.exp(-2 * x))) * g.standard_normal(len(x)),
+            -12,
+            12,
+        ),
+        "arctan": given_normal(
+            lambda y, x: pdf(y, np.arctan(3 * x), 0.3),
+            lambda x, g: np.arctan(3 * x) + 0.3 * g.standard_normal(len(x)),
+            -4,
+            4,
         ),
     }
