@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Samples of a label that are enough for information, and for kernel measures, whose values move with a label's share;
-# and the part of H(Y) below which the others do not count. Found by simulation of two labels, 3 to 30 of the rarer one.
-ENOUGH, ENOUGH_FOR_KERNELS = 20, 30
+# Samples of a label that are enough for neighbours and noise, for kernel measures, whose values move with a label's
+# share, and for counts, which divide them among cells; and the part of H(Y) below which the others do not count. Found
+# by simulation of two and three labels, 3 to 100 of the rarer ones.
+ENOUGH, ENOUGH_FOR_KERNELS, ENOUGH_FOR_COUNTS = 20, 30, 30
 RARE_PART = 0.1
 
 

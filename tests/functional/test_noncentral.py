@@ -7,7 +7,12 @@ import torch
 from scipy import stats
 from scipy.optimize import brentq
 
-from lightning_foresight.functional._noncentral import debiased_variance, distance_interval, entropy_interval
+from lightning_foresight.functional._noncentral import (
+    debiased_variance,
+    distance_interval,
+    entropy_interval,
+    skewness_shift,
+)
 
 
 def _slow_noncentrality(observed: float, freedom: float, share: float) -> float:
@@ -60,3 +65,44 @@ def test_entropy_interval_covers_as_often_as_it_says(shares: list[float]) -> Non
 def test_variance_is_that_of_chi_square_where_terms_are_even_and_the_delta_methods_where_not() -> None:
     assert debiased_variance(0.0, 4.0, 100.0) == pytest.approx(4 / (2 * 100**2))
     assert debiased_variance(0.5, 4.0, 1e6) == pytest.approx(0.5e-6, rel=1e-4)
+
+
+def test_lower_end_is_above_the_limit_exactly_where_the_test_of_it_rejects() -> None:
+    n, freedom = 200.0, 4.0
+    critical = stats.chi2.ppf(0.975, freedom)  # 11.1; Sankaran's is within .1 of it
+    # Terms that spread as much as the value says, less, and hardly at all.
+    for observed in (12.0, 8.0, 0.5):
+        for twice, above in ((critical - 0.3, False), (critical + 0.3, True), (3 * critical, True)):
+            low, _ = distance_interval(twice / (2 * n), observed / n, freedom, n)
+            assert (low > 0) == above
+            (same,) = distance_interval(
+                *(torch.tensor([each]) for each in (twice / (2 * n), observed / n, freedom, n))
+            )[0]
+            assert same.item() == pytest.approx(low, abs=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05])
+def test_skewness_balances_the_misses_of_a_rare_value(share: float) -> None:
+    n, sets = 1000, 20_000
+    truth = float(torch.distributions.Bernoulli(torch.tensor(share, dtype=torch.float64)).entropy())
+    draws = torch.distributions.Binomial(n, torch.tensor(share, dtype=torch.float64))
+    torch.manual_seed(0)
+    p = draws.sample((sets,)).clamp(min=1) / n
+    shares = torch.stack([p, 1 - p])
+    surprisals = -shares.log()
+    plug_in = (shares * surprisals).sum(0)
+    moments = [(shares * (surprisals - plug_in) ** power).sum(0) for power in (2, 3)]
+    size = torch.full_like(p, n)
+    misses = []
+    for third in (0.0, moments[1]):
+        low, high = entropy_interval(plug_in, moments[0], torch.full_like(p, 2), size, third)
+        misses.append((float((high < truth).double().mean()), float((low > truth).double().mean())))
+    # Counts are whole numbers, so that a miss comes or goes with the samples of one count: 1.5% at 20.
+    assert misses[0][0] > 2 * misses[0][1]
+    assert abs(misses[1][0] - misses[1][1]) < 0.016
+    assert sum(misses[1]) < sum(misses[0])
+
+
+def test_skewness_of_even_terms_is_none() -> None:
+    assert skewness_shift(0.0, 0.0, 100.0) == 0
+    assert skewness_shift(0.5, 0.5, 100.0) == pytest.approx((2 * 1.959964**2 + 1) / 600)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_foresight.functional._checks import check_finite, check_same_length, check_samples
-from lightning_foresight.functional._noncentral import distance_interval
+from lightning_foresight.functional._noncentral import distance_interval, skewness_shift
 from lightning_foresight.functional._rare_labels import ENOUGH_FOR_KERNELS, has_rare_labels
 from lightning_foresight.functional.dependence._centred import (
     biased,
@@ -18,6 +18,7 @@ from lightning_foresight.functional.dependence._centred import (
     products_with_sums,
     unbiased,
 )
+from lightning_foresight.functional.dependence._spectrum import third_moment
 from lightning_foresight.functional.dependence.kernels import check_kernel, make_kernel
 
 
@@ -99,29 +100,36 @@ def measure_kernels(
         if normalised:
             moves = moves / values[0] - 0.5 * influence(kk, k, k, with_k[:, 0], with_k[:, 0]) / values[1]
             moves = value * (moves - 0.5 * influence(ll, l, l, with_l[:, 1], with_l[:, 1]) / values[2])
-        error = moves.std(correction=0) / math.sqrt(k.shape[0])
+        n = k.shape[0]
+        error = moves.std(correction=0) / math.sqrt(n)
+        third = third_moment(args[0], args[2]) * third_moment(args[1], args[3])
         if normalised:
-            lower, upper = _ends_below_one(_normalised(of_biased), _normalised(of_unbiased), error, k.shape[0])
+            lower, upper = _ends_below_one(_normalised(of_biased), _normalised(of_unbiased), error, third, n)
         else:
             unit = _unit(of_biased)
-            ends = _ends(of_biased[0] / unit, of_unbiased[0] / unit, error / unit, k.shape[0])
+            shift = skewness_shift(moves.pow(3).mean(), moves.square().mean(), error.new_tensor(float(n)))
+            ends = _ends(of_biased[0] / unit, of_unbiased[0] / unit, error / unit, third, n, shift / unit)
             lower, upper = (end * unit for end in ends)
         return Measured(value, error, torch.minimum(lower, value), torch.maximum(upper, value), _claim(x, y))
 
 
-def _ends(with_bias: Tensor, without: Tensor, error: Tensor, n: int) -> tuple[Tensor, Tensor]:
+def _ends(
+    with_bias: Tensor, without: Tensor, error: Tensor, third: Tensor, n: int, shift: Tensor | float = 0.0
+) -> tuple[Tensor, Tensor]:
     r"""95% interval of HSIC in units of the root of both sides' own, from its biased and unbiased forms.
 
     Of independent samples n times the biased form is :math:`\sum_i w_i \chi^2_1` with :math:`\sum_i w_i^2 = 1` in these
-    units (Gretton et al. 2007), and :math:`b = \sum_i w_i` is n times its bias: with the same mean and variance
-    :math:`n b` times it is chi-square with :math:`b^2` degrees of freedom, noncentral under dependence.
+    units (Gretton et al. 2007). With :math:`1/b = \sum_i w_i^3` the unbiased form and :math:`b / n` have its mean,
+    variance and third moment (Pearson's approximation, Imhof 1961): :math:`n b` times their sum is chi-square with
+    :math:`b^2` degrees of freedom, noncentral under dependence.
     """
-    bias = (n * (with_bias - without)).clamp(min=1)  # of one dimension; less where dependence is strong, and no matter
+    # Equal weights have the largest b, n times the bias.
+    bias = torch.where(third > 0, 1 / third, n * (with_bias - without)).clamp(1, n)
     half = n * bias / 2
-    return distance_interval(with_bias.clamp(min=0), error.square() * half, bias.square(), half)
+    return distance_interval((without + bias / n).clamp(min=0), error.square() * half, bias.square(), half, shift)
 
 
-def _ends_below_one(with_bias: Tensor, without: Tensor, error: Tensor, n: int) -> tuple[Tensor, Tensor]:
+def _ends_below_one(with_bias: Tensor, without: Tensor, error: Tensor, third: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """The same of CKA, whose error shrinks towards 1 as that of a correlation does.
 
     The ends are those of -log(1 - CKA): of one normal column a side twice the information, which is noncentral
@@ -130,7 +138,7 @@ def _ends_below_one(with_bias: Tensor, without: Tensor, error: Tensor, n: int) -
     left = (1 - without).clamp(min=1e-6)
     unbiased_log = -left.log()
     with_bias_log = unbiased_log + (with_bias - without).clamp(min=0) / left
-    lower, upper = _ends(with_bias_log, unbiased_log, error / left, n)
+    lower, upper = _ends(with_bias_log, unbiased_log, error / left, third, n)
     return -torch.expm1(-lower), -torch.expm1(-upper)
 
 

@@ -42,7 +42,7 @@ def hsic(
         unbiased: Whether to use the unbiased estimate; it can be below zero.
         std_error: Whether to estimate the standard error, a second pass over the pairs. It is valid under dependence;
             for independent samples it is not: see :func:`independence_test`. The 95% interval, below 0 only where the
-            value is, knows the bias and the chi-square spread of the biased form, and holds there too.
+            value is, knows the bias of the biased form and the first three moments of its spread, and holds there too.
 
     Returns:
         The estimate, a scalar in float64 through which gradients flow. Its interval is a
@@ -51,7 +51,8 @@ def hsic(
     Raises:
         ValueError: If samples are fewer than 4, not finite or of different number, or an option is not known.
 
-    Sources: Gretton et al. 2005; Song et al. 2012; Gretton et al. 2007 for the spread of independent samples.
+    Sources: Gretton et al. 2005; Song et al. 2012; Gretton et al. 2007 for the spread of independent samples; Imhof
+    1961 for its chi-square of three moments.
 
     Example:
         >>> import torch

@@ -15,7 +15,7 @@ def standard_error(terms: Tensor) -> Tensor:
     return terms.std(correction=0) / math.sqrt(terms.shape[0])
 
 
-def label_entropy_end(counts: Tensor) -> Tensor:
+def label_entropy_end(counts: Tensor, skewed: bool = False) -> Tensor:
     """Upper end of a 95% interval of H(Y) in nats, where the interval of I(T;Y) has to end.
 
     The entropy of the given labels is itself an estimate: an interval that ends there misses the truth in half of all
@@ -23,12 +23,14 @@ def label_entropy_end(counts: Tensor) -> Tensor:
 
     Args:
         counts: How often each of the labels occurs, shape ``(labels,)``; zeros do not count.
+        skewed: Whether to reckon with the skewness of a rare label's surprisal.
     """
     n, weights, seen = counts.sum().double(), counts.double(), counts.count_nonzero().double()
     surprisals = n.log() - weights.clamp(min=1).log()
     plug_in = weights @ surprisals / n
     variance = weights @ (surprisals - plug_in).square() / n
-    return entropy_interval(plug_in, variance, seen, n)[1]
+    third = weights @ (surprisals - plug_in).pow(3) / n
+    return entropy_interval(plug_in, variance, seen, n, third if skewed else 0.0)[1]
 
 
 def largest_of_seen(counts: tuple[int, ...], n: int, enough: int) -> float:
@@ -47,22 +49,18 @@ def most_lost(mean: Tensor, std_error: Tensor, losses: Tensor, largest: float) -
         losses: Those of the samples.
         largest: What a sample loses that lies amid another label; one of that kind is added to those that were seen.
     """
-    n = losses.shape[0]
-    losses = losses.clamp(min=0)
-    size = (losses.square().sum() + largest**2) / (losses.sum() + largest)  # of a loss, where there is one
-    shift = size * Z**2 / (2 * n)
+    shift = wilson_shift(losses, largest)
     return mean + shift + (Z**2 * std_error**2 + shift**2).sqrt()
 
 
-def least_lost(mean: Tensor, std_error: Tensor, losses: Tensor) -> Tensor:
-    """Lower end of the same interval: where losses happen to be few, so is the error that they show.
+def wilson_shift(losses: Tensor, largest: float = 0.0) -> Tensor:
+    """How far Wilson's interval of a mean loss lies above it: where losses happen to be few, so is their error.
 
     Args:
-        mean: As of :func:`most_lost`.
-        std_error: Likewise.
-        losses: Likewise; none is added.
+        losses: Those of the samples.
+        largest: One more loss, of a kind that may not have been seen.
     """
     losses = losses.clamp(min=0)
-    size = losses.square().sum() / losses.sum().clamp(min=torch.finfo(losses.dtype).tiny)
-    shift = size * Z**2 / (2 * losses.shape[0])
-    return mean + shift - (Z**2 * std_error**2 + shift**2).sqrt()
+    total = (losses.sum() + largest).clamp(min=torch.finfo(losses.dtype).tiny)
+    size = (losses.square().sum() + largest**2) / total  # of a loss, where there is one
+    return size * Z**2 / (2 * losses.shape[0])

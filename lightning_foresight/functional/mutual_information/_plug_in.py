@@ -11,8 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_foresight.functional._rare_labels import ENOUGH, RARE_PART
+from lightning_foresight.functional._rare_labels import ENOUGH_FOR_COUNTS, RARE_PART
 from lightning_foresight.functional.mutual_information._cells import Cells
+from lightning_foresight.functional.mutual_information._table_shape import Shape, Tables, of_layers, shapes_of
+
+# Samples to an occupied cell, on average, from which on intervals are claimed: the benchmark counts how they cover.
+ENOUGH_IN_CELLS = 16
 
 
 class PlugIn(NamedTuple):
@@ -24,10 +28,12 @@ class PlugIn(NamedTuple):
     i_ty_variance: float
     h_y: float
     h_y_variance: float
+    h_y_third: float
     cells: int  # that T occupies
     joint_cells: int  # that (T, Y) occupies
     labels: int  # that occur
     rare_labels: bool  # whether they are too much of H(Y) for an interval
+    shape: Shape | None  # where T has so few cells that an interval may be claimed
 
 
 @functools.lru_cache(maxsize=4)
@@ -42,9 +48,9 @@ class Labels(NamedTuple):
     """Labels of n samples on the CPU, and what they say without a layer."""
 
     numbers: NDArray[np.int64]  # (n,), from 0
+    counts: NDArray[np.int64]  # of each number
     surprisals: NDArray[np.float64]  # of each number
-    h_y: float
-    h_y_variance: float
+    moments: tuple[float, float, float]  # H(Y), and the second and third central ones of the surprisals
     seen: int
     rare: bool
 
@@ -55,9 +61,9 @@ def count_labels(labels: Tensor, num_labels: int) -> Labels:
     counts = np.bincount(numbers, minlength=num_labels)
     surprisals, shares = _surprisals(len(numbers))[counts], counts / len(numbers)
     h_y = float(shares @ surprisals)
-    variance = float(shares @ (surprisals - h_y) ** 2)
-    rare = bool(shares @ (surprisals * (counts < ENOUGH)) > RARE_PART * h_y)
-    return Labels(numbers, surprisals, h_y, variance, int(np.count_nonzero(counts)), rare)
+    moments = h_y, float(shares @ (surprisals - h_y) ** 2), float(shares @ (surprisals - h_y) ** 3)
+    rare = bool(shares @ (surprisals * (counts < ENOUGH_FOR_COUNTS)) > RARE_PART * h_y)
+    return Labels(numbers, counts, surprisals, moments, int(np.count_nonzero(counts)), rare)
 
 
 def plug_in_of_keys(keys: Tensor, labels: Labels) -> list[PlugIn]:
@@ -76,7 +82,8 @@ def plug_in_of_keys(keys: Tensor, labels: Labels) -> list[PlugIn]:
     starts = _starts(packed, np.arange(0, layers * n, n))
     joint_counts = starts[1:] - starts[:-1]
     joint = packed[starts[:-1]]
-    of_y = labels.surprisals[joint & mask]
+    label = joint & mask
+    of_y = labels.surprisals[label]
     joint |= mask
     ends = starts.searchsorted(np.arange(0, layers * n + 1, n))
     cells = _starts(joint, ends[:-1])
@@ -94,13 +101,26 @@ def plug_in_of_keys(keys: Tensor, labels: Labels) -> list[PlugIn]:
     terms *= terms
     terms *= weights
     variances = np.add.reduceat(terms, ends[:-1], 1)
-    moments, of_labels = np.concatenate((means, variances)).T.tolist(), (labels.h_y, labels.h_y_variance)
+    moments = np.concatenate((means, variances)).T.tolist()
+    cell = np.arange(len(counts)).repeat(cells[1:] - cells[:-1])
+    shapes = _shapes(Tables(counts, sizes, joint_counts, joint_sizes, cell, label, labels.counts), n)
     return [
-        PlugIn(h_t, i_ty, h_t_variance, i_ty_variance, *of_labels, size, joint_size, labels.seen, labels.rare)
-        for (h_t, i_ty, h_t_variance, i_ty_variance), size, joint_size in zip(
-            moments, sizes.tolist(), joint_sizes.tolist(), strict=True
+        PlugIn(
+            h_t, i_ty, h_t_variance, i_ty_variance, *labels.moments, size, joint_size, labels.seen, labels.rare, shape
+        )
+        for (h_t, i_ty, h_t_variance, i_ty_variance), size, joint_size, shape in zip(
+            moments, sizes.tolist(), joint_sizes.tolist(), shapes, strict=True
         )
     ]
+
+
+def _shapes(tables: Tables, n: int) -> list[Shape | None]:
+    """Those of the layers that have so few cells that an interval may be claimed."""
+    few = tables.sizes * ENOUGH_IN_CELLS <= n
+    if not few.any():
+        return [None] * len(few)
+    found = iter(shapes_of(of_layers(tables, few), _surprisals(n)))
+    return [next(found) if each else None for each in few.tolist()]
 
 
 def _starts(ordered: NDArray[np.int64], layers: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -131,18 +151,26 @@ def plug_in_of_cells(cells: Cells) -> list[PlugIn]:
                 row.scatter_add_(0, of_each, torch.ones_like(of_each))
             sizes, joint_sizes = found.tolist()
         shares = label_counts.double().div_(n)
-        of_label = table.index_select(0, label_counts)
-        h_y = shares @ of_label
-        rare = shares @ (of_label * (label_counts < ENOUGH))
-        moments = [torch.stack((h_y, shares @ (of_label - h_y).square_(), label_counts.count_nonzero().double(), rare))]
+        surprisals = table.index_select(0, label_counts)
+        h_y = shares @ surprisals
+        central = [shares @ (surprisals - h_y) ** power for power in (2, 3)]
+        rare = shares @ (surprisals * (label_counts < ENOUGH_FOR_COUNTS))
+        moments = [torch.stack((h_y, *central, label_counts.count_nonzero().double(), rare))]
         for part, weight in zip(terms.split(joint_sizes, 1), weights.split(joint_sizes), strict=True):
             means = part @ weight
             moments += [means, (part - means.unsqueeze(1)).square_() @ weight]
-        of_y_value, of_y_variance, seen, of_rare, *values = torch.cat(moments).tolist()
-    is_rare = of_rare > RARE_PART * of_y_value
+        h_y_value, second, third, seen, of_rare, *values = torch.cat(moments).tolist()
+        of_y_moments = h_y_value, second, third
+        shapes: list[Shape | None] = [None] * len(sizes)
+        if min(sizes) * ENOUGH_IN_CELLS <= n:
+            arrays = (cells.counts, cells.joint_counts, cells.cell, cells.label, label_counts)
+            counts, joint_counts, cell, label, of_labels = (each.cpu().numpy() for each in arrays)
+            in_rows = Tables(counts, np.array(sizes), joint_counts, np.array(joint_sizes), cell, label, of_labels)
+            shapes = _shapes(in_rows, n)
+    is_rare = of_rare > RARE_PART * h_y_value
     return [
-        PlugIn(h_t, i_ty, h_t_variance, i_ty_variance, of_y_value, of_y_variance, size, joint_size, int(seen), is_rare)
-        for h_t, i_ty, h_t_variance, i_ty_variance, size, joint_size in zip(
-            values[::4], values[1::4], values[2::4], values[3::4], sizes, joint_sizes, strict=True
+        PlugIn(h_t, i_ty, h_t_variance, i_ty_variance, *of_y_moments, size, joint_size, int(seen), is_rare, shape)
+        for h_t, i_ty, h_t_variance, i_ty_variance, size, joint_size, shape in zip(
+            values[::4], values[1::4], values[2::4], values[3::4], sizes, joint_sizes, shapes, strict=True
         )
     ]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_foresight.functional._checks import check_base
+from lightning_foresight.functional._noncentral import skewness_shift
 from lightning_foresight.functional._rare_labels import has_rare_labels
 from lightning_foresight.functional.estimate import Estimate, make_estimate
 from lightning_foresight.functional.mutual_information._arguments import as_labels, as_rows
@@ -19,9 +20,9 @@ from lightning_foresight.functional.mutual_information._distances import (
     smallest,
 )
 from lightning_foresight.functional.mutual_information._label_entropy import (
+    Z,
     label_entropy_end,
-    least_lost,
-    most_lost,
+    wilson_shift,
 )
 from lightning_foresight.functional.mutual_information.ksg import (
     NO_REACH,
@@ -63,7 +64,7 @@ def ksg_label(activations: Tensor, labels: Tensor, *, base: float = 2, k: int = 
     Raises:
         ValueError: If activations are not finite, labels are not integers or do not match, or all labels occur once.
 
-    Source: Ross 2014, doi 10.1371/journal.pone.0087357.
+    Sources: Ross 2014, doi 10.1371/journal.pone.0087357; Wilson 1927 and Johnson 1978 for the skewness of the interval.
 
     Example:
         >>> import torch
@@ -135,15 +136,21 @@ def label_estimate(
     n = terms.shape[0]
     shares = counts / n
     h_y = -(shares * shares.log()).sum()
-    # The outermost samples of a class find their neighbours within it, as if they were nearer to it.
-    bias = (counts.shape[0] - 1) / n
     value = torch.minimum(terms.mean().clamp(min=0), h_y)
+    lost = 1 - value / h_y.clamp(min=torch.finfo(h_y.dtype).tiny)
+    # The outermost samples of a class find their neighbours within it, as if they were nearer to it, where either of
+    # the two classes that meet there is set apart.
+    bias = (1 - lost**2) * (counts.shape[0] - 1) / n
     spread = (1 + _SPREAD_OF_SHARE * math.sqrt(k / n)) * terms.std() / math.sqrt(n)
-    lost = most_lost(h_y - value, spread, h_y - terms, math.log(max(2.0, n / k))) - (h_y - value)
-    kept = (h_y - value) - least_lost(h_y - value, spread, h_y - terms)
-    lower = value - (lost**2 + other.below**2).sqrt() - bias
+    # A mean of few losses is skewed as a count of them is, one of what few samples keep as its terms are.
+    centred = terms - terms.mean()
+    skewness = -lost * skewness_shift(centred.pow(3).mean(), centred.square().mean(), h_y.new_tensor(float(n)))
+    down = skewness + (1 - lost) * wilson_shift(h_y - terms, math.log(max(2.0, n / k)))
+    up = -skewness - (1 - lost) * wilson_shift(h_y - terms)
+    below, above = (shift + (Z**2 * spread**2 + shift**2).sqrt() for shift in (down, up))
+    lower = value - (below**2 + other.below**2).sqrt() - bias
     # Samples of a layer that decides the label lose nothing of H(Y), which is itself known to an error only.
-    upper = torch.minimum(value + (kept**2 + other.above**2).sqrt(), label_entropy_end(counts))
+    upper = torch.minimum(value + (above**2 + other.above**2).sqrt(), label_entropy_end(counts, skewed=True))
     nats = math.log(base)
     return make_estimate(
         value / nats,

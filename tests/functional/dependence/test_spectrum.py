@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lightning_foresight.functional.dependence._spectrum import third_moment
+from lightning_foresight.functional.dependence.kernels import make_kernel
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "linear", "distance"])
+@pytest.mark.parametrize("values", [2, 5, 12])
+def test_moment_is_that_of_the_eigenvalues_of_the_population(kernel: str, values: int) -> None:
+    places = torch.arange(values, dtype=torch.float64).unsqueeze(1)
+    rows, kernel_of = make_kernel(places.repeat(250 // values, 1), kernel, 1.0)
+    whole = kernel_of(rows[:values], rows[:values])
+    centring = torch.eye(values, dtype=torch.float64) - 1 / values
+    eigenvalues = torch.linalg.eigvalsh(centring @ whole @ centring)
+    expected = eigenvalues.pow(3).sum() / eigenvalues.square().sum().pow(1.5)
+    # Different rows out of 250 in place of a population: what is left is of order 1 / 250.
+    assert third_moment(rows, kernel_of).item() == pytest.approx(expected.item(), abs=3 / 250)
+
+
+def test_wide_noise_has_many_directions_although_few_rows_are_looked_at() -> None:
+    rows, kernel = make_kernel(torch.randn(2000, 400, generator=torch.Generator().manual_seed(0)), "linear", 1.0)
+    # 400 equal eigenvalues; those of the 250 rows alone would give 1 / sqrt(250) and more.
+    assert third_moment(rows, kernel).item() == pytest.approx(1 / math.sqrt(400), rel=0.2)
+
+
+def test_equal_rows_have_no_moment() -> None:
+    rows, kernel = make_kernel(torch.ones(100, 2), "gaussian", 1.0)
+    assert math.isnan(third_moment(rows, kernel).item())
