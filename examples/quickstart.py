@@ -112,13 +112,15 @@ def train(name: str, make_net: Callable[[], nn.Module], epochs: int, folder: Pat
 
 # %%
 # The last value of every measure with its interval. An exact value has none. I(X;T) has a bracket instead of a 95%
-# interval: it is what the samples say, and what they leave open when they stand for a larger set.
+# interval: it is what the samples say, and what they leave open when they stand for a larger set: everything, where it
+# is saturated.
 
 
 def table(callbacks: list) -> str:
     lines = [f"{'measure':<30}{'value':>9}   {'interval':<21}kind"]
     for callback in callbacks:
-        for key, row in callback.history.last().items():
+        for key, measured in callback.history.last().items():
+            row = callback.as_logged(measured)
             interval = f"[{row.lower:.4g}, {row.upper:.4g}]" if row.has_interval else ""
             bracket = " (bracket)" if key.endswith("/I_XT") else ""
             line = f"{key:<30}{row.value:>9.4g}   {interval:<21}{row.kind.replace('plain', '')}{bracket}"
