@@ -10,11 +10,6 @@ from torch import Tensor
 from lightning_foresight.functional._noncentral import Z
 from lightning_foresight.functional.mutual_information._label_entropy import standard_error
 
-# How far the mean loss is off the middle of its interval, in sizes of a loss. Wilson's, Z^2 / 2, for the largest mean:
-# none seen leaves up to 3.7 of them. For the smallest between it and mid-P's of counts, (1 + 2 Z^2) / 6, since losses
-# are skewed: found by simulation of 80 layers that decide the label more or less, some of the labels being wrong.
-_MOST, _LEAST = Z**2 / 2, 5 / 3
-
 
 def least_information(terms: Tensor, surprisals: Tensor) -> Tensor:
     r"""Lower end of a 95% interval of I(T;Y), in nats.
@@ -27,21 +22,29 @@ def least_information(terms: Tensor, surprisals: Tensor) -> Tensor:
         terms: Log density ratios of the samples, ``(n,)``.
         surprisals: Those of their labels, of which they lose what the terms do not tell.
     """
-    n = terms.shape[0]
-    losses = (surprisals - terms).clamp(min=torch.finfo(terms.dtype).tiny)
-    other = -(-torch.expm1(-losses)).log().clamp(min=-math.log(n)).mean()
-    size = (_squares(terms, losses) + other**2) / (losses.sum() + other)
-    shift = _MOST * size / n
-    return terms.mean() - shift - (Z**2 * standard_error(terms) ** 2 + shift**2).sqrt()
+    losses = _losses(terms, surprisals)
+    other = -(-torch.expm1(-losses)).log().clamp(min=-math.log(terms.shape[0])).mean()
+    return _end(-1, terms, losses, other)
 
 
 def most_information(terms: Tensor, surprisals: Tensor) -> Tensor:
     """Upper end of the same interval: where losses happen to be few, so is the error that they show."""
-    losses = (surprisals - terms).clamp(min=torch.finfo(terms.dtype).tiny)
-    shift = _LEAST * _squares(terms, losses) / (losses.sum() * terms.shape[0])
-    return terms.mean() - shift + (Z**2 * standard_error(terms) ** 2 + shift**2).sqrt()
+    return _end(1, terms, _losses(terms, surprisals), 0.0)
 
 
-def _squares(terms: Tensor, losses: Tensor) -> Tensor:
-    """What varies of the losses: where labels are uneven or hardly known it is not all of their squares."""
-    return torch.minimum(losses.var(correction=0), terms.var(correction=0)) * terms.shape[0]
+def _losses(terms: Tensor, surprisals: Tensor) -> Tensor:
+    return (surprisals - terms).clamp(min=torch.finfo(terms.dtype).tiny)
+
+
+def _end(side: int, terms: Tensor, losses: Tensor, one_more: Tensor | float) -> Tensor:
+    r"""Root of :math:`(I - \hat I)^2 = z^2 \hat\sigma^2 / n` with a variance that grows with the mean loss.
+
+    Shares of labels are those of the given ones, which makes information too low, by :math:`(K - 1) / 2n` of K labels
+    that the layer decides as entropy is; by :math:`(\langle p(t|y) / p(t) \rangle - 1) / 2n` of any others.
+    """
+    n = terms.shape[0]
+    # Where labels are uneven or hardly known, losses are more than what varies of them.
+    squares = torch.minimum(losses.var(correction=0), terms.var(correction=0)) * n
+    shift = Z**2 / (2 * n) * (squares + one_more**2) / (losses.sum() + one_more)
+    middle = terms.mean() + (terms.exp().mean() - 1) / (2 * n)
+    return middle - shift + side * (Z**2 * standard_error(terms) ** 2 + shift**2).sqrt()
