@@ -126,10 +126,16 @@ _LARGE = (_SEEN[1], _SEEN[22], _UNSEEN[2])
 def layers() -> Iterator[Case]:
     """Layers with noise: both coordinates for the population of inputs, by Monte Carlo; I(T;Y) by bounds."""
 
+    both: dict[tuple[_Layer, int, int], tuple[Estimate, Estimate]] = {}
+
     def noisy(index: int, layer: _Layer, rows: Tensor, labels: Tensor, seed: int) -> Estimate:
-        # Noise of other seeds than the rows'.
-        options = {"noise_std": layer.noise, "num_draws": layer.draws, "seed": 10_000 + seed}
-        return plane_information(rows, labels, estimator="noisy", base=math.e, **options)[index]
+        drawn = layer, rows.shape[0], seed
+        if index == 0:
+            # Noise of other seeds than the rows'.
+            options = {"noise_std": layer.noise, "num_draws": layer.draws, "seed": 10_000 + seed}
+            both[drawn] = plane_information(rows, labels, estimator="noisy", base=math.e, **options)
+            return both[drawn][0]
+        return both.pop(drawn)[1]  # of the same rows
 
     def kde(layer: _Layer, rows: Tensor, labels: Tensor, seed: int) -> Estimate:
         return plane_information(rows, labels, estimator="kde", base=math.e, noise_variance=layer.noise**2)[1]
@@ -137,7 +143,7 @@ def layers() -> Iterator[Case]:
     for group, settings in (("seen", _SEEN), ("unseen", _UNSEEN)):
         for layer in settings:
             truths = layer.truths()
-            sets = {300: 1000, 1000: 400, **({5000: 100} if layer in _LARGE else {})}
+            sets = {300: 1000, 1000: 500, **({5000: 100} if layer in _LARGE else {})}
             for index, question in enumerate(("I(X;T)", "I(T;Y)")):
                 measure = functools.partial(noisy, index, layer)
                 yield Case(f"noisy {question}", layer.name, group, layer.draw, truths[index], measure, sets)

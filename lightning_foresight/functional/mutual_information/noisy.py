@@ -80,9 +80,9 @@ def noisy_information(
         Estimates of I(X;T+N) and I(T+N;Y), scalars in float64. ``std_error`` is that of the draws and the samples'
         terms; ``saturation`` is I(X;T+N) over :math:`\log n`. The ends of I(T+N;Y) take the variance of what
         samples lose of H(Y) to grow with its mean, as Wilson's of a count, with one loss more than was seen for the
-        lower one; they are kept within 0 and the upper end of H(Y)'s own. Where they are a bracket only, ``kind`` is ``"lower_bound"`` of I(X;T+N),
-        ``"upper_bound"`` of I(T+N;Y). Where labels of fewer than 20 samples make a tenth of H(Y), an interval of
-        I(T+N;Y) is ``"lower_bound"``.
+        lower one; they are kept within 0 and the upper end of H(Y)'s own. Where they are a bracket only, ``kind`` is
+        ``"lower_bound"`` of I(X;T+N), ``"upper_bound"`` of I(T+N;Y). Where labels of fewer than 20 samples make a tenth
+        of H(Y), an interval of I(T+N;Y) is ``"lower_bound"``.
 
     Raises:
         ValueError: If activations are not finite, labels are not integers or do not match, or an option is out of
