@@ -125,7 +125,6 @@ _LARGE = (_SEEN[1], _SEEN[22], _UNSEEN[2])
 
 def layers() -> Iterator[Case]:
     """Layers with noise: both coordinates for the population of inputs, by Monte Carlo; I(T;Y) by bounds."""
-
     both: dict[tuple[_Layer, int, int], tuple[Estimate, Estimate]] = {}
 
     def noisy(index: int, layer: _Layer, rows: Tensor, labels: Tensor, seed: int) -> Estimate:
