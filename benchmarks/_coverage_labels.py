@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks._coverage import Case
-from benchmarks._known_labels import known_labels, unseen_labels
+from benchmarks._known_labels import known_labels, rare_labels, unseen_labels, unseen_rare_labels
 from lightning_foresight.functional import Estimate, label_information
 
 
@@ -21,10 +21,13 @@ def label_of(estimator: str, x: Tensor, y: Tensor, seed: int, **options: Any) ->
 
 def labels() -> Iterator[Case]:
     """Single columns with labels."""
+    measure = functools.partial(label_of, "ksg")
     for group, pairs in (("seen", known_labels()), ("unseen", unseen_labels())):
         for name, (draw, truth) in pairs.items():
-            measure = functools.partial(label_of, "ksg")
-            yield Case("ksg with labels", name, group, draw, truth, measure, {300: 200, 1000: 100})
+            yield Case("ksg with labels", name, group, draw, truth, measure, {300: 1000, 1000: 500})
+    for group, rare in (("seen", rare_labels()), ("unseen", unseen_rare_labels())):
+        for name, ((draw, truth), numbers) in rare.items():
+            yield Case("ksg with labels", name, group, draw, truth, measure, dict.fromkeys(numbers, 500))
 
 
 def classes_in(width: int, shares: tuple[float, ...], gap: float) -> Any:

@@ -10,7 +10,15 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks._coverage import Case
-from benchmarks._known_labels import dependence_of_table, information_of_table, known_tables, unseen_tables
+from benchmarks._known_labels import (
+    dependence_of_table,
+    information_of_table,
+    known_tables,
+    leaning,
+    rare_tables,
+    unseen_rare_tables,
+    unseen_tables,
+)
 from lightning_foresight.functional import Estimate, cka, distance_correlation, hsic
 from lightning_foresight.functional.mutual_information import binned_information
 
@@ -21,22 +29,25 @@ def tables() -> Iterator[Case]:
     def counted(index: int, correction: str, x: Tensor, y: Tensor, seed: int) -> Estimate:
         return binned_information(x.unsqueeze(1), y, base=math.e, correction=correction)[index]
 
-    for group, found in (("seen", known_tables()), ("unseen", unseen_tables())):
-        for name, table in found.items():
-            for correction in ("none", "miller_madow", "chao_wang_jost"):
-                for index, question in enumerate(("H(T)", "I(T;Y)")):
-                    measure = functools.partial(counted, index, correction)
-                    truth = information_of_table(table)[index]
-                    yield Case(
-                        f"binned {question} ({correction})",
-                        name,
-                        group,
-                        functools.partial(draw_table, table),
-                        truth,
-                        measure,
-                        {300: 400, 1000: 400, 5000: 400},
-                        math.log(table.shape[0] if index == 0 else min(table.shape)),
-                    )
+    every = {300: 1000, 1000: 1000, 5000: 500}
+    tables = [("seen", name, table, every) for name, table in known_tables().items()]
+    tables += [("unseen", name, table, every) for name, table in unseen_tables().items()]
+    for group, found in (("seen", rare_tables()), ("unseen", unseen_rare_tables())):
+        tables += [(group, name, table, dict.fromkeys(numbers, 1000)) for name, (table, numbers) in found.items()]
+    for group, name, table, sets in tables:
+        for correction in ("none", "miller_madow", "chao_wang_jost"):
+            for index, question in enumerate(("H(T)", "I(T;Y)")):
+                yield Case(
+                    f"binned {question} ({correction})",
+                    name,
+                    group,
+                    functools.partial(draw_table, table),
+                    information_of_table(table)[index],
+                    functools.partial(counted, index, correction),
+                    # The ends are those of the plug-in value.
+                    sets if correction == "none" else dict.fromkeys(sets, 200),
+                    math.log(table.shape[0] if index == 0 else min(table.shape)),
+                )
 
 
 def draw_table(table: np.ndarray, n: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -51,20 +62,40 @@ def dependence() -> Iterator[Case]:
         "cka": ("linear", True, lambda x, y, seed: cka(x, y)),
         "distance_correlation": ("distance", True, lambda x, y, seed: distance_correlation(x, y)),
     }
+    sets = {300: 600, 1000: 200}
+    for group, data, table, labels in _dependent():
+        for name, (kernel, normalised, measure) in measures.items():
+            truth = dependence_of_table(table, kernel, normalised, labels)
+            truth = math.sqrt(max(truth, 0)) if name == "distance_correlation" else truth
+            yield Case(name, data, group, functools.partial(draw_places, table, labels), truth, measure, sets)
 
-    def draw(table: np.ndarray, n: int, generator: np.random.Generator) -> tuple[np.ndarray, ...]:
-        return tuple(side.astype(float) for side in draw_table(table, n, generator))
 
+def draw_places(table: np.ndarray, labels: bool, n: int, generator: np.random.Generator) -> tuple[np.ndarray, ...]:
+    place, other = draw_table(table, n, generator)
+    return place.astype(float), other if labels else other.astype(float)
+
+
+def _dependent() -> Iterator[tuple[str, str, np.ndarray, bool]]:
+    """Group, name and table of places and places, or labels."""
     even, rising, falling = np.full(5, 1 / 5), np.arange(1, 8) / 28, np.array([0.35, 0.25, 0.2, 0.15, 0.05])
     settings = [("seen", even, (0.0, 0.15, 0.6)), ("seen", rising, (0.08, 0.3, 0.9))]
-    settings += [("seen", falling, (0.0, 0.05, 0.2, 0.75))]
-    settings += [("unseen", np.array([0.1, 0.2, 0.3, 0.4]), (0.0, 0.1, 0.35, 0.85))]
+    settings += [
+        ("seen", falling, (0.0, 0.05, 0.2, 0.75)),
+        ("seen", np.array([0.1, 0.2, 0.3, 0.4]), (0.0, 0.1, 0.35, 0.85)),
+    ]
+    settings += [("unseen", np.array([0.15, 0.2, 0.3, 0.2, 0.1, 0.05]), (0.0, 0.12, 0.5))]
     for group, shares, weights in settings:
         for weight in weights:
             table = (1 - weight) * np.outer(shares, shares) + weight * np.diag(shares)
-            for name, (kernel, normalised, measure) in measures.items():
-                truth = dependence_of_table(table, kernel, normalised)
-                truth = math.sqrt(max(truth, 0)) if name == "distance_correlation" else truth
-                data = f"{len(shares)} places from {shares[0]:.2g}, diagonal {weight:g}"
-                sets = {300: 200, 1000: 100}
-                yield Case(name, data, group, functools.partial(draw, table), truth, measure, sets)
+            yield group, f"{len(shares)} places from {shares[0]:.2g}, diagonal {weight:g}", table, False
+    for group, cells, share, slope in (
+        ("seen", 5, 0.1, 0.0),
+        ("seen", 5, 0.06, 0.4),
+        ("seen", 5, 0.2, 0.4),
+        ("seen", 5, 0.06, 2.0),
+        ("seen", 5, 0.2, 2.0),
+        ("unseen", 4, 0.15, 0.0),
+        ("unseen", 6, 0.05, 1.0),
+        ("unseen", 3, 0.25, 0.7),
+    ):
+        yield group, f"{cells} places, a label of {share:g}, slope {slope:g}", leaning(cells, share, slope), True
