@@ -66,7 +66,7 @@ def binned_information(
         Estimates of I(X;T) and I(T;Y), scalars in float64. ``std_error`` is the delta method's to second order;
         ``lower`` and ``upper`` are the ends of a 95% interval for the population, whatever the correction, which knows
         the bias of plug-in values, their chi-square spread where cells are even or T and Y independent, and the
-        skewness that few samples of a label or cell bring (DiCiccio & Efron 1992). It ends within :math:`H(Y)`'s own and
+        skewness of few samples to a label or cell (DiCiccio & Efron 1992). It ends within :math:`H(Y)`'s own and
         reaches to the value, which a bias may have put further off than its error. With fewer than 16 samples to an
         occupied cell, or one of (T, Y) that chance left empty, the bias is larger than that: then ``kind`` of the
         plug-in values is ``"lower_bound"`` for :math:`H(\hat T)` and ``"upper_bound"`` for I(T;Y), of corrected ones
