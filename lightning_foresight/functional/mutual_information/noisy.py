@@ -170,10 +170,10 @@ def noisy_information(
     lower, upper = low.mean() - Z * standard_error(low), high.mean() + Z * standard_error(high)
     about_input = estimate(terms_x, biased, lower, upper, "lower_bound")
     high, low, biased = bracket(terms_y, low_terms)
-    surprisals = (n / class_sizes).log()
+    surprisals, excess = (n / class_sizes).log(), (terms_y - low_terms).mean() / 2
     sizes = one_hot.double().sum(0)
-    lower = least_information(low, surprisals)
-    upper = torch.minimum(most_information(high, surprisals), label_entropy_end(sizes))
+    lower = least_information(low, surprisals, excess)
+    upper = torch.minimum(most_information(high, surprisals, excess), label_entropy_end(sizes))
     about_labels = estimate(terms_y, biased, lower, upper, "upper_bound")
     if not biased and has_rare_labels(sizes):
         about_labels = about_labels._replace(kind="lower_bound")
