@@ -139,8 +139,9 @@ def label_estimate(
     value = torch.minimum(terms.mean().clamp(min=0), h_y)
     lost = 1 - value / h_y.clamp(min=torch.finfo(h_y.dtype).tiny)
     # The outermost samples of a class find their neighbours within it, as if they were nearer to it, where either of
-    # the two classes that meet there is set apart.
-    bias = (1 - lost**2) * (counts.shape[0] - 1) / n
+    # the two classes that meet there is set apart. Measured on eleven kinds, two to ten classes, for 1 to 16
+    # neighbours: 0.3 to 0.7 of k a border. None lies so where nothing is lost.
+    bias = torch.minimum((1 - lost**2) * 0.5 * k * (counts.shape[0] - 1) / n, h_y - value)
     spread = (1 + _SPREAD_OF_SHARE * math.sqrt(k / n)) * terms.std() / math.sqrt(n)
     # A mean of few losses is skewed as a count of them is, one of what few samples keep as its terms are.
     centred = terms - terms.mean()
