@@ -58,7 +58,7 @@ class _Layer(NamedTuple):
         for place, own in enumerate(classes):
             t = own.ppf(quantiles)
             joint = np.stack([share * each.pdf(t) for share, each in zip(shares, classes, strict=True)])
-            posterior = joint / joint.sum(0)
+            posterior = (joint / joint.sum(0)).clip(1e-300)  # whose logarithms others' shares of 0 do not make finite
             about_class += shares[place] * float(np.mean(np.log(posterior[place] / shares[place])))
             gains = (np.log(of_label.T @ posterior) - np.log(of_label.T @ shares)[:, None]).mean(1)
             about_label += shares[place] * float(of_label[place] @ gains)
