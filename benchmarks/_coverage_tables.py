@@ -44,8 +44,7 @@ def tables() -> Iterator[Case]:
                     functools.partial(draw_table, table),
                     information_of_table(table)[index],
                     functools.partial(counted, index, correction),
-                    # The ends are those of the plug-in value.
-                    sets if correction == "none" else dict.fromkeys(sets, 200),
+                    sets,
                     math.log(table.shape[0] if index == 0 else min(table.shape)),
                 )
 
