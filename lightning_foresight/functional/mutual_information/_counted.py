@@ -89,6 +89,9 @@ def _information_interval(counted: PlugIn, freedom: int, n: int) -> tuple[float,
     else:
         half = Z * math.sqrt(variance / n)
         low, high = i_ty - half + shift, i_ty + half + shift
+    if counted.shape and freedom >= 0 and variance > _EVEN:
+        # As Wilson's of a count: one more sample may be told of another label.
+        low = i_ty - (i_ty - low) * math.sqrt(1 + counted.shape.largest_loss**2 / (n * variance))
     return max(low, 0.0), min(high, label_end)
 
 

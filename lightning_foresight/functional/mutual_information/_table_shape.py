@@ -23,6 +23,9 @@ class Shape(NamedTuple):
     # Second derivative of I(T;Y) where all probabilities move by their terms: the variance at independence, minus the
     # variance where T decides Y.
     i_ty_curvature: float
+    # Of what a sample is told of its label, the most that is told of another one: in the cell of (T, Y), empty ones
+    # too, with the fewest samples for those that independence puts there.
+    largest_loss: float
     gaps: int  # empty cells of (T, Y) that chance may have left so
     rare_cells: bool  # whether most of H(T) is that of cells of fewer samples, all in all, than one label needs
 
@@ -75,6 +78,9 @@ def shapes_of(tables: Tables, surprisals: NDArray[np.float64]) -> list[Shape]:
     of_rare, in_rare = np.add.reduceat(shares * of_t * rare, starts), np.add.reduceat(counts * rare, starts)
 
     terms = of_t[cell] + surprisals[label_counts][label] - surprisals[joint_counts]
+    lost = np.maximum.reduceat(-terms, joint_starts)
+    unseen = counts * _largest_unseen(tables) / n
+    lost = np.maximum(lost, np.log(np.maximum.reduceat(unseen, starts).clip(1)))
     weights = joint_counts / n
     terms -= np.add.reduceat(weights * terms, joint_starts)[layer]
     moves = weights * terms
@@ -89,5 +95,18 @@ def shapes_of(tables: Tables, surprisals: NDArray[np.float64]) -> list[Shape]:
     seen = (counts[cell] * label_counts[label] < _EXPECTED * n).astype(np.int64)
     gaps = np.add.reduceat(seldom, starts) - np.add.reduceat(seen, joint_starts)
     rare_cells = (in_rare < ENOUGH_FOR_COUNTS) & (of_rare > h_t / 2)
-    found = (each.tolist() for each in (h_third, third, curvature, gaps, rare_cells))
+    found = (each.tolist() for each in (h_third, third, curvature, lost, gaps, rare_cells))
     return [Shape(*each) for each in zip(*found, strict=True)]
+
+
+def _largest_unseen(tables: Tables) -> Counts:
+    """How often the most frequent label that a cell of T has not seen occurs; 0 if it has seen all."""
+    order = np.argsort(-tables.label_counts, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    ranks = rank[tables.label]
+    ranks = ranks[np.lexsort((ranks, tables.cell))]
+    first = np.flatnonzero(np.diff(tables.cell, prepend=-1))
+    # The ranks of a cell are those of the most frequent labels up to the first that it lacks.
+    lacked = np.add.reduceat((ranks == np.arange(len(ranks)) - first[tables.cell]).astype(np.int64), first)
+    return np.append(tables.label_counts[order], 0)[lacked]
