@@ -70,6 +70,9 @@ def distance_interval(distance: T, variance: T, freedom: T, n: T, shift: T | flo
     # Terms more even than a spread below what chance makes them say no more than those: none would be even enough.
     largest = _noncentrality(observed + at_least(freedom - (2 * freedom) ** 0.5 - observed, 0.0), freedom, -Z)
     high = distance + (largest - observed) / (2 * n) + shift
+    rejects = 2 * n * distance > _quantile(0 * freedom, freedom, Z)
+    if not isinstance(distance, Tensor) and not rejects:
+        return 0.0, high
     smallest = _noncentrality(observed, freedom, Z)
     low = distance + (smallest - observed) / (2 * n)
     # Terms may be even far from the limit, too: there it is no end.
@@ -77,7 +80,7 @@ def distance_interval(distance: T, variance: T, freedom: T, n: T, shift: T | flo
     low = low * (smallest > 0) + normal * (smallest <= 0) + shift
     if isinstance(low, Tensor) or low <= 0:
         low = low * (low > 0) + _noncentrality(2 * n * distance, freedom, Z) / (2 * n) * (low <= 0)
-    return low * (2 * n * distance > _quantile(0 * freedom, freedom, Z)), high
+    return low * rejects, high
 
 
 def _noncentrality(observed: T, freedom: T, z: float) -> T:
