@@ -148,8 +148,8 @@ def ksg_pair(x: Tensor, y: Tensor, *, base: float = 2, k: int = 3, variant: int 
         The estimate, a scalar in float64; it can be slightly negative. ``std_error`` for single columns is its
         spread, from that of the samples' terms. ``lower`` and ``upper`` are the ends of a 95% interval: the upper one
         is higher by the bias that sharp edges of the density cause, which shows in how far more neighbours lower the
-        value, and the lower one by 0.3 of it. Where that bias is more than 0.85 times the spread, or a column has
-        tails heavier than an exponential one's (``"auto"`` goes by ranks), ``kind`` is ``"lower_bound"``.
+        value, and the lower one of an interval by 0.3 of it. Where that bias is more than 0.85 times the spread, or a
+        column has tails heavier than an exponential one's (``"auto"`` goes by ranks), ``kind`` is ``"lower_bound"``.
 
     Raises:
         ValueError: If samples are not finite, differ in number or are fewer than ``k + 2``, or an option is out of
@@ -210,25 +210,31 @@ def column_terms(x: Tensor, y: Tensor, k: int, variant: int = 1) -> ColumnTerms:
     return ColumnTerms(terms + torch.digamma(terms.new_tensor(float(n))), bias_terms, tails)
 
 
+def column_spread(k: int, n: int) -> float:
+    """How many times as much the mean of n samples' terms spreads as that of independent ones would."""
+    return _SPREAD + _SPREAD_OF_SHARE * k / n
+
+
 def column_estimate(
     terms: Tensor, bias_terms: Tensor, tails: Tensor, k: int, method: str, base: float, other: Reach = NO_REACH
 ) -> Estimate:
     """The estimate of :class:`ColumnTerms` with its interval."""
     n, nats, z = terms.shape[0], math.log(base), NormalDist().inv_cdf(0.975)
     value, bias = terms.mean(), bias_terms.mean()
-    factor = (_SPREAD + _SPREAD_OF_SHARE * k / n) / math.sqrt(n)
+    factor = column_spread(k, n) / math.sqrt(n)
     spread, of_both = (factor * each.std() for each in (terms, terms + bias_terms))
     std_error = (spread**2 + other.std_error**2).sqrt()
-    unsure = bias > _LARGEST_BIAS * std_error
+    unsure = (bias > _LARGEST_BIAS * std_error) | (tails > _HEAVY_TAILS)
     # A value that is low by chance shows a low bias, too, so that their sum spreads more than either.
     above = torch.where(bias > 0, _WITH_BIAS * of_both, _WITHOUT_BIAS * spread)
     bias = bias.clamp(min=0)
+    sure = torch.where(unsure, 0, _SURE_OF_BIAS * bias)  # a lower bound does not rest on it
     return make_estimate(
         value / nats,
         std_error=std_error / nats,
         num_samples=n,
-        lower=(value + _SURE_OF_BIAS * bias - ((z * spread) ** 2 + other.below**2).sqrt()) / nats,
+        lower=(value + sure - ((z * spread) ** 2 + other.below**2).sqrt()) / nats,
         upper=(value + bias + ((z * above) ** 2 + other.above**2).sqrt()) / nats,
-        kind="lower_bound" if bool(unsure | (tails > _HEAVY_TAILS)) else "estimate",
+        kind="lower_bound" if bool(unsure) else "estimate",
         method=method,
     )

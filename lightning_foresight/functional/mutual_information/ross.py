@@ -120,6 +120,11 @@ def label_terms(rows: Tensor, labels: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return every + torch.digamma(every.new_tensor(float(every.shape[0]))), counts
 
 
+def label_spread(k: int, n: int) -> float:
+    """How many times as much the mean of n samples' terms spreads as that of independent ones would."""
+    return 1 + _SPREAD_OF_SHARE * math.sqrt(k / n)
+
+
 def label_estimate(
     terms: Tensor, counts: Tensor, k: int, method: str, base: float, other: Reach = NO_REACH
 ) -> Estimate:
@@ -142,7 +147,7 @@ def label_estimate(
     # the two classes that meet there is set apart. Measured on eleven kinds, two to ten classes, for 1 to 16
     # neighbours: 0.3 to 0.7 of k a border. None lies so where nothing is lost.
     bias = torch.minimum((1 - lost**2) * 0.5 * k * (counts.shape[0] - 1) / n, h_y - value)
-    spread = (1 + _SPREAD_OF_SHARE * math.sqrt(k / n)) * terms.std() / math.sqrt(n)
+    spread = label_spread(k, n) * terms.std() / math.sqrt(n)
     # A mean of few losses is skewed as a count of them is, one of what few samples keep as its terms are.
     centred = terms - terms.mean()
     skewness = -lost * skewness_shift(centred.pow(3).mean(), centred.square().mean(), h_y.new_tensor(float(n)))

@@ -17,10 +17,11 @@ from lightning_foresight.functional.mutual_information.ksg import (
     Reach,
     check_neighbours,
     column_estimate,
+    column_spread,
     column_terms,
     standardised,
 )
-from lightning_foresight.functional.mutual_information.ross import label_estimate, label_terms
+from lightning_foresight.functional.mutual_information.ross import label_estimate, label_spread, label_terms
 
 _OWNER = "sliced"
 
@@ -38,8 +39,10 @@ def _project(rows: Tensor, num_slices: int, generator: torch.Generator) -> Tenso
     return rows @ (directions / directions.norm(dim=0))
 
 
-def _slicing_error(terms: Tensor) -> Reach:
+def _slicing_error(terms: Tensor, factor: float) -> Reach:
     """What the choice of directions adds to the error of the mean, from ``(slices, n)`` terms.
+
+    ``factor`` is how many times as much a mean of terms spreads as one of independent terms would.
 
     The slices share the samples: their own errors, as far as they differ, are part of how the slices differ, and those
     of the mean show in the mean terms. Few directions tell much where columns are many, so that values of slices are
@@ -47,7 +50,7 @@ def _slicing_error(terms: Tensor) -> Reach:
     """
     num_slices, n = terms.shape
     values = terms.mean(1)
-    by_chance = num_slices / (num_slices - 1) * (terms.var(1).mean() - terms.mean(0).var()) / n
+    by_chance = factor**2 * num_slices / (num_slices - 1) * (terms.var(1).mean() - terms.mean(0).var()) / n
     spread = (values.var() - by_chance).clamp(min=0).sqrt()
     skewness = (values - values.mean()).pow(3).mean() / values.std(correction=0).clamp(min=1e-30).pow(3)
     skewness = torch.where(skewness.abs() < 1e-2, 1e-2, skewness)
@@ -106,7 +109,8 @@ def sliced_pair(x: Tensor, y: Tensor, *, base: float = 2, num_slices: int = 20, 
     found = [column_terms(a, b, k) for a, b in slices]
     terms, bias_terms, tails = (torch.stack(each) for each in zip(*found, strict=True))
     method = f"sliced KSG ({num_slices} slices)"
-    return column_estimate(terms.mean(0), bias_terms.mean(0), tails.mean(), k, method, base, _slicing_error(terms))
+    slicing = _slicing_error(terms, column_spread(k, terms.shape[1]))
+    return column_estimate(terms.mean(0), bias_terms.mean(0), tails.mean(), k, method, base, slicing)
 
 
 @zero_of_constants(_OWNER)
@@ -124,4 +128,5 @@ def sliced_label(
     found = [label_terms(standardised(each), labels, k) for each in slices.split(1, 1)]
     terms = torch.stack([each[0] for each in found])
     method = f"sliced Ross kNN ({num_slices} slices)"
-    return label_estimate(terms.mean(0), found[0][1], k, method, base, _slicing_error(terms))
+    slicing = _slicing_error(terms, label_spread(k, terms.shape[1]))
+    return label_estimate(terms.mean(0), found[0][1], k, method, base, slicing)

@@ -99,13 +99,15 @@ def test_upper_end_allows_for_the_bias_at_edges_and_only_there() -> None:
     assert reach("uniform-sum-1") > 1.6  # the bias is about 1.3 spreads, 0.65 of a half-width
 
 
-def test_lower_end_rises_by_a_part_of_the_bias() -> None:
-    def reach(name: str) -> float:
-        ends = [(each.value - each.interval()[0]) / each.std_error / 1.96 for each in estimates_of(name)]
+def test_lower_end_of_an_interval_rises_by_a_part_of_the_bias_and_that_of_a_bound_does_not() -> None:
+    def reach(name: str, kind: str) -> float:
+        ends = [(e.value - e.interval()[0]) / e.std_error / 1.96 for e in estimates_of(name) if e.kind == kind]
         return torch.stack(ends).mean().item()
 
-    assert 0.9 < reach("normal-1-independent") < 1
-    assert reach("uniform-sum-1") == pytest.approx(1 - 0.3 * 1.3 / 1.96, abs=0.05)
+    assert 0.9 < reach("normal-1-independent", "estimate") < 1
+    # The bias that shows is below 0.85 spreads where an interval is claimed, and in most of these close to that.
+    assert reach("uniform-sum-1", "estimate") == pytest.approx(1 - 0.3 * 0.65 / 1.96, abs=0.03)
+    assert reach("uniform-sum-1", "lower_bound") == pytest.approx(1, abs=1e-4)
 
 
 def test_edges_that_bias_the_value_make_it_a_lower_bound() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lightning_foresight.functional import label_information, mutual_information
+from lightning_foresight.functional.mutual_information.sliced import _slicing_error
 from tests.functional.mutual_information.tasks import gaussian, gaussian_information
 
 
@@ -106,6 +107,21 @@ def test_interval_of_slices_holds_their_mean_over_all_directions_and_is_no_wider
         errors.append(estimate.std_error.item())
     assert inside >= 34  # 95% of 40 is 38; three standard deviations below
     assert 0.7 < np.mean(errors) / np.std(values) < 1.4
+
+
+def test_slices_that_differ_by_the_error_of_their_samples_only_add_none_for_directions() -> None:
+    # Means of 300 terms that spread twice as much as those of independent ones: every slice has the same truth.
+    def share_without_error(factor: float) -> float:
+        found = []
+        for seed in range(100):
+            generator = torch.Generator().manual_seed(seed)
+            terms = torch.randn(20, 300, generator=generator, dtype=torch.float64)
+            shifts = torch.randn(20, 1, generator=generator, dtype=torch.float64) * math.sqrt(3 / 300)
+            found.append(_slicing_error(terms + shifts, factor).std_error == 0)
+        return torch.stack(found).double().mean().item()
+
+    assert 0.4 < share_without_error(2.0) < 0.8  # the variance of 20 values is below its mean in 55%
+    assert share_without_error(1.0) < 0.05
 
 
 def test_interval_of_slices_holds_no_information_about_labels() -> None:
