@@ -13,7 +13,6 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from lightning_foresight.functional._trace import clean_name
 from lightning_foresight.functional.effective_information.activations import OPEN_END, default_out_range
 from lightning_foresight.functional.effective_information.affine import AFFINE_LAYERS, has_foreign_hooks
-from lightning_foresight.functional.effective_information.affine_modules import place_of
 from lightning_foresight.functional.effective_information.causal import has_affine_map
 from lightning_foresight.functional.effective_information.composites import attention_projection, output_projection
 from lightning_foresight.functional.effective_information.recurrent import state_maps
@@ -36,6 +35,7 @@ class PerturbedLayer(NamedTuple):
         in_shape: Shape of one input, without the batch axis; that of a single position where the layer treats each
             position of a sequence or image alone, as LayerNorm over tokens does; that of one window of pooling; ``()``
             where the weights say it.
+        device: Where its inputs lie in the model; its weights, if it has any, lie there, too.
     """
 
     name: str
@@ -44,11 +44,7 @@ class PerturbedLayer(NamedTuple):
     in_range: Range
     out_range: Range
     in_shape: tuple[int, ...] = ()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the layer's weights or running statistics lie."""
-        return place_of(self.module)[1]
+    device: torch.device = torch.device("cpu")
 
 
 def perturbable(name: str, module: nn.Module) -> bool:
@@ -109,7 +105,7 @@ def perturbation_plan(
             continue
         assert step.module is not None
         reached.add(id(step.module))
-        plan += _expanded(flow, at, in_range)
+        plan += [layer._replace(device=step.source.device) for layer in _expanded(flow, at, in_range)]
     missed = [
         clean_name(name)
         for name, module in model.named_modules()
