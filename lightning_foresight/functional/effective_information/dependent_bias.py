@@ -77,7 +77,7 @@ def bias_of_dependent_pairs(
         # The bins of a group are alike: each is worked out once, and counts so many times.
         repeats = row_groups.sum(0)
         rows = (columns.sum(-1, keepdim=True) / rows.shape[-1]).expand(-1, finest)
-        row_groups = torch.eye(finest, device=device)
+        row_groups = torch.eye(finest, dtype=coarse.dtype, device=device)
     bias = coarse.new_empty(len(size))
     budget = CPU_BYTES if device.type == "cpu" else None
     for part in chunks(len(size), 32 * len(repeats) * columns.shape[-1], budget):

@@ -94,7 +94,7 @@ class PairSums:
         self.coarsen = Coarsening(in_bins, out_bins, terms.device)
         self.sparse = samples <= SPARSE * in_bins * out_bins
         coarse = (self.coarsen.size,) * 2 if self.sparse else (0, 0)
-        self.coarse = torch.empty(inputs, outputs, *others, *coarse, device=terms.device)
+        self.coarse = torch.empty(inputs, outputs, *others, *coarse, dtype=torch.float32, device=terms.device)
 
     @staticmethod
     def bytes_per_pair(samples: int, in_bins: int, out_bins: int, *, dropped: bool) -> int:
