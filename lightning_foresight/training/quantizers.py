@@ -98,7 +98,8 @@ class QuantizeActivations(nn.Module):
     def set_extra_state(self, state: Any) -> None:
         """Take over the state of a checkpoint; one from another kind of device is left, and the seed starts anew."""
         self._generator = None
-        if state is not None and (state["device"] == "cpu" or torch.cuda.is_available()):
+        here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        if state is not None and state["device"] in ("cpu", here and here.type):
             self._generator = torch.Generator(state["device"])
             self._generator.set_state(state["state"].cpu())
 
