@@ -9,19 +9,33 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 KIND = "elsewhere"
 DEVICE = torch.device("cpu")  # until `set_up` has been called
 # What cannot answer before the device has: numbers, and shapes that depend on values.
 WAITING = ("_local_scalar_dense", "equal", "nonzero", "unique_consecutive", "_unique2", "unique_dim", "masked_select")
-# Indices and numbers of one element may come from the host, and copies are there to cross.
-CROSSING = ("copy_", "index", "index_put", "index_put_", "_index_put_impl_", "_to_copy")
+# Copies are there to cross.
+CROSSING = ("copy_", "_to_copy")
+# Indices may come from the host, and so may numbers without an axis where they are computed with, not joined or placed.
+INDEXING = ("index", "index_put", "index_put_", "_index_put_impl_")
+JOINING = (
+    "cat",
+    "stack",
+    "scatter",
+    "scatter_",
+    "scatter_add",
+    "scatter_add_",
+    "index_add",
+    "index_add_",
+    "searchsorted",
+)
+PRODUCTS = ("mm", "bmm", "mv", "dot", "vdot", "addmm", "addmv", "baddbmm")
 # Where in the package the host waited for the device, and how often.
 waits: Counter[str] = Counter()
 
@@ -78,13 +92,16 @@ class OnTheDevice(TorchDispatchMode):
         return _run(func, args, kwargs or {})
 
 
+_devices_of: dict[int, torch.device] = {}  # of generators, by their address: dispatchers get wrappers of their own
+
+
 class _Generator(torch.Generator):
     """One of the CPU that says where it was asked to be."""
 
     def __new__(cls, device: Any = "cpu") -> _Generator:
         asked = torch.device(device)
         made = super().__new__(cls, device="cpu" if asked.type == KIND else asked)
-        made.asked = asked
+        made.asked = _devices_of[made._cdata] = asked
         return made
 
     @property
@@ -103,12 +120,27 @@ def _wait() -> None:
 
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    if torch.is_inference_mode_enabled():  # where operations that are made of others come whole
+        with OnTheDevice():
+            found = func.decompose(*args, **kwargs)
+        if found is not NotImplemented:
+            return found
     name, device = func._schema.name.removeprefix("aten::"), kwargs.get("device")
-    tensors = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, torch.Tensor)]
+    everything = list(_leaves((args, kwargs)))
+    tensors = [leaf for leaf in everything if isinstance(leaf, torch.Tensor)]
     there = [tensor for tensor in tensors if isinstance(tensor, Elsewhere)]
+    generators = [leaf for leaf in everything if isinstance(leaf, torch._C.Generator)]
+    if any(_is_there(_devices_of.get(each._cdata)) != bool(there or _is_there(device)) for each in generators):
+        raise RuntimeError(f"{name}: tensors and their generator lie on {KIND} and on the CPU.")
     if not there and not _is_there(device):
         return func(*args, **kwargs)
-    here = [tensor for tensor in tensors if not isinstance(tensor, Elsewhere) and tensor.ndim]
+    if name in INDEXING and isinstance(args[0], Elsewhere):
+        tensors = list(_leaves((args[2:], kwargs)))
+    here = [tensor for tensor in tensors if _is_held_here(tensor, name)]
+    if name.endswith("_") and not isinstance(args[0], Elsewhere):  # what is worked on in place
+        here += args[:1]
+    if name in PRODUCTS and not all(tensor.is_floating_point() or tensor.is_complex() for tensor in there):
+        raise RuntimeError(f"{name}: only a CPU has products of matrices of integers.")
     if there and here and name not in CROSSING:
         raise RuntimeError(f"{name}: tensors on {KIND} and on the CPU are mixed.")
     leaves = there and (
@@ -116,13 +148,37 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     )
     if there and (name in WAITING or leaves):
         _wait()
-    found = func(*tree_map(_held, args), **tree_map(_held, kwargs))
+    found = func(*_mapped(_held, args), **_mapped(_held, kwargs))
     if name == "copy_":
         return args[0]
     if name in ("_local_scalar_dense", "equal") or leaves:
         return found
     same = {id(tensor.held): tensor for tensor in there}
-    return tree_map(lambda leaf: _around(leaf, same), found)
+    return _mapped(lambda leaf: _around(leaf, same), found)
+
+
+def _leaves(found: Any) -> Iterator[Any]:
+    # Those of torch take most of the time that the device takes.
+    if isinstance(found, (list, tuple, dict)):
+        for part in found.values() if isinstance(found, dict) else found:
+            yield from _leaves(part)
+    else:
+        yield found
+
+
+def _mapped(change: Callable[[Any], Any], found: Any) -> Any:
+    if isinstance(found, dict):
+        return {key: _mapped(change, part) for key, part in found.items()}
+    if isinstance(found, (list, tuple)):
+        parts = [_mapped(change, part) for part in found]
+        return parts if isinstance(found, list) else tuple(parts)
+    return change(found)
+
+
+def _is_held_here(leaf: Any, name: str) -> bool:
+    if not isinstance(leaf, torch.Tensor) or isinstance(leaf, Elsewhere):
+        return False
+    return leaf.ndim > 0 or name in JOINING
 
 
 def _held(leaf: Any) -> Any:
@@ -150,6 +206,18 @@ def _made_there(make: Any) -> Any:
     return made
 
 
+def _loaded_there(load: Any) -> Any:
+    def loaded(file: Any, map_location: Any = None, **options: Any) -> Any:
+        if callable(map_location) or not _is_there(map_location):
+            return load(file, map_location=map_location, **options)
+        return _mapped(
+            lambda leaf: leaf.to(DEVICE) if isinstance(leaf, torch.Tensor) else leaf,
+            load(file, map_location="cpu", **options),
+        )
+
+    return loaded
+
+
 def set_up() -> torch.device:
     """Register the device and return it; once in a process."""
     global DEVICE
@@ -157,8 +225,11 @@ def set_up() -> torch.device:
     DEVICE = torch.device(KIND, 0)
     # These fill memory without asking a dispatcher.
     torch.tensor, torch.as_tensor = _made_there(torch.tensor), _made_there(torch.as_tensor)
+    torch.load = _loaded_there(torch.load)
     torch.Tensor.new_tensor = lambda self, data, *, dtype=None, device=None: torch.tensor(
         data, dtype=dtype or self.dtype, device=device or self.device
     )
     torch.Generator = _Generator
+    # What is set as the data of a parameter, it would not hold.
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
     return DEVICE

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
+import sys
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.accelerators import Accelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
-import lightning_foresight.functional as F
-from tests.contract import elsewhere
-from tests.contract.cases import CALLBACKS, assert_same_run, fit
+from lightning_foresight.history import History
+from tests.contract import (
+    elsewhere,
+    elsewhere_effective_information,
+    elsewhere_information,
+    elsewhere_noise_scale,
+    elsewhere_partial_information,
+)
+from tests.contract.cases import assert_same_run, fit
+from tests.contract.elsewhere_runs import RESUMED, RUNS, Run, Saver, measured_later
 
-MISTAKE = "a tensor made on the wrong device"
+# What a GPU refuses: devices are mixed, or there is no such operation.
+MISTAKES = {
+    "a tensor": lambda a: a + torch.ones(120, 4),
+    "a number": lambda a: torch.stack([a.sum(), torch.tensor(1.0)]),
+    "a generator": lambda a: torch.rand(2, generator=torch.Generator(), device=a.device),
+    "an index": lambda a: torch.zeros(120)[a[:, 0].long()],
+    "a product": lambda a: a.long().T @ a.long(),
+    "a sum": lambda a: torch.zeros(()).add_(a.sum()),
+}
 
 
 class ElsewhereAccelerator(Accelerator):
@@ -44,90 +65,93 @@ def leaves(found: Any) -> list[Tensor]:
     return [leaf for part in found for leaf in leaves(part)] if isinstance(found, (tuple, list)) else []
 
 
-def compare(measure: Callable[..., Any], *inputs: Tensor) -> dict[str, Any]:
+def differ(first: Tensor, second: Tensor) -> float:
+    """Return the largest difference; what is NaN in one of both alone differs without limit."""
+    first, second = first.double(), second.double()
+    same = (first == second) | (first.isnan() & second.isnan())
+    return float(torch.where(same, 0, (first - second).abs()).nan_to_num(nan=torch.inf).max())
+
+
+def compare(measure: Callable[..., Any], *inputs: Tensor | nn.Module) -> dict[str, Any]:
     """Return the largest difference between both devices, and whether all results lie where the inputs do."""
-    expected = leaves(measure(*inputs))
+    # Modules move in place, and metrics remember.
+    expected = leaves(measure(*copy.deepcopy(inputs)))
     with elsewhere.OnTheDevice():
-        found = leaves(measure(*(tensor.to(elsewhere.DEVICE) for tensor in inputs)))
+        found = leaves(measure(*(each.to(elsewhere.DEVICE) for each in copy.deepcopy(inputs))))
     there = all(isinstance(leaf, elsewhere.Elsewhere) for leaf in found)
     pairs = [(first, getattr(second, "held", second)) for first, second in zip(expected, found, strict=True)]
-    difference = max(float((a.double() - b.double()).abs().nan_to_num(0).max()) for a, b in pairs if a.numel())
-    return {"there": there, "difference": difference, "results": len(found)}
+    differences = [differ(*pair) for pair in pairs if pair[0].numel()]
+    return {"there": there, "difference": max(differences, default=0.0), "results": len(found)}
 
 
-def with_weights(measure: Callable[[nn.Linear], Any]) -> Callable[[Tensor, Tensor], Any]:
-    def of(weight: Tensor, bias: Tensor) -> Any:
-        layer = nn.Linear(weight.shape[1], weight.shape[0])
-        layer.weight, layer.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(bias, requires_grad=False)
-        return measure(layer)
-
-    return of
+def fit_elsewhere(callbacks: Any, **options: Any) -> pl.Trainer:
+    strategy = SingleDeviceStrategy(device=elsewhere.DEVICE, accelerator=ElsewhereAccelerator())
+    with elsewhere.OnTheDevice():
+        return fit(callbacks, accelerator="auto", strategy=strategy, **options)
 
 
-def watched(name: str) -> dict[str, Any]:
+@functools.cache
+def unwatched(model: type[pl.LightningModule], *options: tuple[str, Any]) -> pl.Trainer:
+    return fit_elsewhere(None, model=model, max_epochs=1, **dict(options))
+
+
+def watched(run: Run) -> dict[str, Any]:
     """Compare whole runs, watched on both devices and not watched."""
-    here, there = CALLBACKS[name](), CALLBACKS[name]()
-    fit(here, max_epochs=1)
-    runs = []
-    for callbacks in ([there], None):
-        strategy = SingleDeviceStrategy(device=elsewhere.DEVICE, accelerator=ElsewhereAccelerator())
-        with elsewhere.OnTheDevice():
-            runs.append(fit(callbacks, max_epochs=1, accelerator="auto", strategy=strategy))
-    assert_same_run(*runs)
-    rows = list(zip(here.history, there.history, strict=True))
+    here, there = run.callback(), run.callback()
+    fit(here, model=run.model, max_epochs=1, **dict(run.options))
+    trainer = fit_elsewhere([there], model=run.model, max_epochs=1, **dict(run.options))
+    assert_same_run(trainer, unwatched(run.model, *run.options))
+    return compare_histories(here.history, there.history) | {"failures": there.num_failures}
+
+
+def resumed(run: Run) -> dict[str, Any]:
+    """Compare runs that go on from the middle of an epoch."""
+    here, there = run.callback(), run.callback()
+    with TemporaryDirectory() as folder:
+        path = f"{folder}/last.ckpt"
+        fit([run.callback(), Saver(path)], model=run.model, max_epochs=1, **dict(run.options))
+        for train, callback in ((fit, here), (fit_elsewhere, there)):
+            train([callback], model=run.model, max_epochs=2, ckpt_path=path, **dict(run.options))
+    return compare_histories(here.history, there.history) | {"failures": there.num_failures}
+
+
+def compare_histories(here: History, there: History) -> dict[str, Any]:
+    rows = list(zip(here, there, strict=True))
     assert all(first.key == second.key for first, second in rows)
-    difference = max(abs(first.value - second.value) for first, second in rows)
-    return {"there": True, "difference": difference, "results": len(rows), "failures": there.num_failures}
+    values = (torch.tensor([row.value for row in history]) for history in (here, there))
+    return {"there": True, "difference": differ(*values), "results": len(rows)}
 
 
-def cases() -> dict[str, Callable[[], dict[str, Any]]]:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(120, 4, generator=generator)
-    y = x[:, :2] + torch.randn(120, 2, generator=generator)
-    labels, bits = (x[:, 0] > 0).long(), (x > 0).long()
-    layer = torch.randn(6, 8, generator=generator) / 3, torch.randn(6, generator=generator) / 9
-    small = layer[0][:3, :3].contiguous(), layer[1][:3].contiguous()
-    coarse = {"in_range": (0, 1), "in_bins": 8, "out_bins": 8}
-    few = {"num_samples": 512}
-    found: dict[str, Callable[[], dict[str, Any]]] = {}
-
-    def add(name: str, measure: Callable[..., Any], *inputs: Tensor) -> None:
-        found[name] = lambda: compare(measure, *inputs)
-
-    for estimator in ("auto", "binned", "ksg", "gaussian_copula", "renyi", "edge"):
-        add(f"information by {estimator}", lambda a, b, e=estimator: F.mutual_information(a, b, estimator=e), x, y)
-    for estimator in ("auto", "binned", "kde", "noisy"):
-        add(f"plane by {estimator}", lambda a, b, e=estimator: F.plane_information(a, b, estimator=e), x, labels)
-    for name in ("hsic", "nhsic", "cka", "distance_correlation"):
-        add(name, getattr(F, name), x, y)
-    for activation in (nn.Sigmoid(), nn.ReLU(), nn.GELU(), None):
-        exact = with_weights(
-            lambda linear, act=activation: (F.ei_parts(linear, act, **coarse), F.sensitivity(linear, act, **coarse))
-        )
-        add(f"exact EI with {activation}", exact, *layer)
-    add("exact EI of few inputs", with_weights(lambda linear: F.ei_parts(linear, nn.Tanh(), **coarse)), *small)
-    chosen = with_weights(lambda linear: F.causal_measures(linear, nn.Tanh(), max_pairs=20, **coarse))
-    add("EI of chosen pairs", chosen, *layer)
-    add("vector EI", with_weights(lambda linear: F.effective_information(linear, nn.Tanh(), **coarse, **few)), *small)
-    between = with_weights(
-        lambda linear: F.ei_between_groups(linear, [([0], [0, 1])], activation=nn.Tanh(), **coarse, **few)
-    )
-    add("EI between groups", between, *small)
-    add("weights' EI", with_weights(lambda linear: F.weight_effective_information(linear, linear.weight[:1])), *layer)
-    for name in ("sx_pid", "shannon_invariants", "representational_complexity", "o_information", "s_information"):
-        add(name, lambda s, t, n=name: getattr(F, n)(F.joint_table(s, t)), bits[:, 1:], labels)
-    add("broja_pid", lambda s, t: F.broja_pid(F.joint_table(s, t)), bits[:, :2], labels)
-    for correction in ("none", "miller_madow", "grassberger", "chao_shen", "chao_wang_jost", "nsb", "jackknife"):
-        add(f"entropy by {correction}", lambda c, by=correction: F.discrete_entropy(c, by), torch.tensor([3, 4, 5, 1]))
-    found[MISTAKE] = lambda: compare(lambda a: a + torch.ones(120, 4), x)
-    for name in CALLBACKS:
-        found[f"run with {name}"] = lambda name=name: watched(name)
-    return found
+def checkpoints() -> dict[str, Any]:
+    here = measured_later(torch.device("cpu"))
+    with elsewhere.OnTheDevice():
+        return compare_histories(here, measured_later(elsewhere.DEVICE))
 
 
-def main() -> None:
+def cases() -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    for name, mistake in MISTAKES.items():
+        yield f"mistake: {name}", functools.partial(compare, mistake, torch.ones(120, 4))
+    for subject in (
+        elsewhere_information,
+        elsewhere_effective_information,
+        elsewhere_partial_information,
+        elsewhere_noise_scale,
+    ):
+        for name, measure, *inputs in subject.cases():
+            yield name, functools.partial(compare, measure, *inputs)
+    for name, run in RUNS.items():
+        yield f"run with {name}", functools.partial(watched, run)
+    for name, run in RESUMED.items():
+        yield f"run that resumes {name}", functools.partial(resumed, run)
+    yield "checkpoints", checkpoints
+
+
+def main(*only: str) -> None:
     elsewhere.set_up()
-    for name, case in cases().items():
+    warnings.simplefilter("ignore")
+    for name, case in cases():
+        if only and not any(part in name for part in only):
+            continue
         elsewhere.waits.clear()
         try:
             outcome = case()
@@ -137,4 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
