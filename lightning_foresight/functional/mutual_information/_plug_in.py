@@ -164,7 +164,9 @@ def plug_in_of_cells(cells: Cells) -> list[PlugIn]:
         shapes: list[Shape | None] = [None] * len(sizes)
         if min(sizes) * ENOUGH_IN_CELLS <= n:
             arrays = (cells.counts, cells.joint_counts, cells.cell, cells.label, label_counts)
-            counts, joint_counts, cell, label, of_labels = (each.cpu().numpy() for each in arrays)
+            # One copy: each waits for the device.
+            ends = np.cumsum([len(each) for each in arrays])[:-1]
+            counts, joint_counts, cell, label, of_labels = np.split(torch.cat(arrays).cpu().numpy(), ends)
             in_rows = Tables(counts, np.array(sizes), joint_counts, np.array(joint_sizes), cell, label, of_labels)
             shapes = _shapes(in_rows, n)
     is_rare = of_rare > RARE_PART * h_y_value
