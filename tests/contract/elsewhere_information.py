@@ -60,7 +60,8 @@ def _estimators(x: Tensor, y: Tensor, labels: Tensor) -> Iterator[tuple[Any, ...
         if estimator.pair is not None and estimator.unit:
             yield f"information by {name}", partial(F.mutual_information, estimator=name, **options), x, y
         if estimator.label is not None:
-            yield f"labels by {name}", partial(F.label_information, estimator=name, **options), x, labels
+            # Targets of a loader lie on the host.
+            yield f"labels by {name}", partial(F.label_information, labels=labels, estimator=name, **options), x
         if estimator.input is not None:
             measure = partial(_plane, estimator=name, **options)
             yield f"plane by {name}", measure, x, y, labels
@@ -93,6 +94,12 @@ def _values_of_samples(x: Tensor, y: Tensor, labels: Tensor, wide: Tensor) -> It
         yield f"layers by {estimator}", partial(F.layer_pair_information, estimator=estimator), x, y
     fitted = partial(F.layer_pair_information, estimator="kde", noise_variance="fitted")
     yield "layers by kde with fitted noise", fitted, x, y
+    for estimator in ("auto", "binned", "kde", "noisy"):
+        yield (
+            f"plane by {estimator}, labels of the host",
+            partial(F.plane_information, labels=labels, estimator=estimator),
+            x,
+        )
     yield "binned without labels", partial(F.input_information, estimator="binned"), x
     yield "data processing", F.data_processing_gap, torch.tensor([3.0, 2.0, 2.5])
 

@@ -68,6 +68,11 @@ def cases() -> Iterator[tuple[Any, ...]]:
     for groups in (None, 2):
         metric = metrics.GradientNoiseScale(decay=0.9, num_groups=groups)
         yield f"metric of the noise scale, groups {groups}", partial(_computed, groups=groups), metric, *norms
+    yield (
+        "metric of the host's norms",
+        partial(_computed_of, small=norms[0], big=norms[1]),
+        metrics.GradientNoiseScale(),
+    )
     part = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 12.0], [1.0, 1.5, 1.0, 2.0, 1.0, 1.0]])
     yield "calibration", _calibrated, part
     yield "chosen samples", _chosen, x, labels
@@ -126,6 +131,10 @@ def _computed(metric: metrics.GradientNoiseScale, small: Tensor, big: Tensor, gr
         small, big = (norms.unsqueeze(1).repeat(1, groups) for norms in (small, big))
     metric.update(small, big, batch_small=8, batch_big=32)
     return metric.compute()
+
+
+def _computed_of(metric: metrics.GradientNoiseScale, small: Tensor, big: Tensor) -> Any:
+    return _computed(metric, small, big, None)
 
 
 def _calibrated(part: Tensor) -> Any:

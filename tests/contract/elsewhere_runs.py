@@ -97,6 +97,10 @@ def _pid(**options: Any) -> Callable[[], ForesightCallback]:
     return lambda: PIDCallback(num_samples=48, **{"quantizer": 2, "sources": "random:2x1", **options})
 
 
+def _of_the_host(batch: tuple[Tensor, Tensor]) -> Tensor:
+    return (batch[0][:, 0].cpu() > 0).long()
+
+
 def _ei(**options: Any) -> Callable[[], ForesightCallback]:
     return lambda: EICallback(in_bins=4, out_bins=4, **options)
 
@@ -115,14 +119,14 @@ RUNS: dict[str, Run] = {
     "ei of all kinds": Run(_ei(measures=EVERY, num_samples=256, layers=ODD), Odd, (("precision", "64-true"),)),
     "ei of few pairs": Run(_ei(max_pairs=8, norm="soft", out_range="dynamic"), Normed),
     "info_plane by critics": Run(
-        _plane(layers=["net.5"], estimator="infonce", options={"hidden": 4, "max_steps": 2}, null=False)
+        _plane(layers=["net.5"], estimator="infonce", options={"hidden": 4, "max_steps": 2}, targets=_of_the_host)
     ),
     "info_plane by a metric": Run(_plane(estimator=Correlation(), adjacent=True)),
     "info_plane between layers": Run(_plane(estimator="noisy", adjacent=True, layers=["net.5", "net.6"])),
     "pid of metrics": Run(_pid(layers=["net.5"], measure=[NumStates(), "invariants"], target="prediction")),
     "pid of groups": Run(_pid(layers=["net.6"], sources="groups:2", bootstrap=2, correction="miller_madow")),
     "pid of the input": Run(_pid(layers=["net.5"], measure="invariants", target="input", limits="data")),
-    "pid of noise": Run(_pid(layers=["net.5"], quantizer="noisy:2x0.3", measure="complexity")),
+    "pid of noise": Run(_pid(layers=["net.5"], target=_of_the_host, quantizer="noisy:2x0.3", measure="complexity")),
 }
 # Those that go on from a checkpoint.
 RESUMED: dict[str, Run] = {

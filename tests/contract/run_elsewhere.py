@@ -119,7 +119,8 @@ def compare_histories(here: History, there: History) -> dict[str, Any]:
     rows = list(zip(here, there, strict=True))
     assert all(first.key == second.key for first, second in rows)
     values = (torch.tensor([row.value for row in history]) for history in (here, there))
-    return {"there": True, "difference": differ(*values), "results": len(rows)}
+    # Whoever reads what is there waits for it.
+    return {"there": bool(elsewhere.waits), "difference": differ(*values), "results": len(rows)}
 
 
 def checkpoints() -> dict[str, Any]:

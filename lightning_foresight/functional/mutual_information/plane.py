@@ -68,7 +68,7 @@ def label_information(
 
     Args:
         activations: Shape ``(n, ...)``.
-        labels: Integer classes, shape ``(n,)``.
+        labels: Integer classes, shape ``(n,)``, on any device.
         estimator: A name in :data:`ESTIMATORS` that answers this question; ``"auto"`` says in ``method`` what it took.
             ``"hsic"`` and other measures of dependence put their own value, without unit, in its place.
         base: Base of the logarithm; 2 gives bits.
@@ -91,7 +91,7 @@ def label_information(
     """
     entry = find_estimator("label_information", estimator, "label", options)
     assert entry.label is not None
-    return entry.label(activations, labels, base=base, **options)
+    return entry.label(activations, labels.to(activations.device), base=base, **options)
 
 
 @overload
@@ -130,7 +130,7 @@ def plane_information(
 
     Args:
         activations: Shape ``(n, ...)``, one row for each of n distinct inputs; or several layers by name.
-        labels: Integer classes, shape ``(n,)``.
+        labels: Integer classes, shape ``(n,)``, on any device.
         inputs: As in :func:`input_information`.
         estimator: A name in :data:`ESTIMATORS` that answers both questions.
         base: Base of the logarithm; 2 gives bits.
