@@ -85,7 +85,7 @@ def choose_pairs(
         chances = EVENLY / size[1] + (1 - EVENLY) * likely
         chances = chances / chances.sum(1, keepdim=True)
         # One draw in each of as many equal parts of the distribution function: never less precise than all over it.
-        noise = torch.rand(drawn, each, generator=generator, device=generator.device).to(weight)
+        noise = torch.rand(drawn, each, generator=generator, dtype=torch.float32, device=generator.device).to(weight)
         places = (torch.arange(each, device=device) + noise) / each
         inputs = torch.searchsorted(chances.cumsum(1), places).clamp_max(size[1] - 1)
         counts = 1 / (each * chances.gather(1, inputs))

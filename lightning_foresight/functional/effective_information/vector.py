@@ -189,7 +189,7 @@ def _between_once(
             inputs = uniform(problem, generator, len(chosen), repeats, width)
             # The noise on the chosen inputs, moved into their cell.
             inside = (inputs[..., sources] - low) / problem.in_bins
-            inputs[..., sources] = chosen * ((high - low) / problem.in_bins) + low + inside
+            inputs[..., sources] = chosen.to(inputs.dtype) * ((high - low) / problem.in_bins) + low + inside
             codes = answer(inputs.flatten(0, 1)).view(len(chosen), repeats, -1)
             found.append(vector_entropy(codes, problem.out_bins, generator))
         within = VectorEntropy(*(torch.cat(field) for field in zip(*found, strict=True)))

@@ -50,7 +50,7 @@ class Critic(nn.Module):
 
         def linear(fan_in: int, fan_out: int) -> nn.Linear:
             # Weights are drawn from the given generator, never the global one.
-            layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out, device=device)
+            layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out, dtype=torch.float32, device=device)
             nn.init.uniform_(layer.weight, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator)
             nn.init.zeros_(layer.bias)
             return layer

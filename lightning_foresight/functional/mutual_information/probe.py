@@ -110,7 +110,7 @@ def probe_label(
         fail(_OWNER, "num_folds", num_folds, f"expected at least 4 samples in each fold, got {n} in all.")
     generator = own_generator(rows.device, seed)
     fold = torch.randperm(n, generator=generator, device=rows.device) % num_folds
-    inner = torch.rand(n, generator=generator, device=rows.device) < 0.1
+    inner = torch.rand(n, generator=generator, dtype=rows.dtype, device=rows.device) < 0.1
     numbers = torch.arange(num_folds, device=rows.device).unsqueeze(1)
     held_out = fold == numbers  # (folds, n)
     validate, train = ~held_out & inner, ~held_out & ~inner
