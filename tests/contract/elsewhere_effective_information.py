@@ -87,6 +87,7 @@ def _sampled(sampled: nn.Module) -> Iterator[tuple[Any, ...]]:
     yield "sampled EI, some outside", partial(_pairs, **FEW, **SHAPED), sampled
     yield "sampled EI, few outside", partial(F.ei_parts, **{**SHAPED, "out_range": (-1, 1)}, **FEW), sampled
     yield "sampled EI of many samples", partial(F.ei_parts, num_samples=8192, **whole), sampled
+    yield "sampled EI, seeded", _seeded_samples, nn.Linear(3, 3)
     yield "sampled EI to a tolerance", partial(F.ei_parts, num_samples=512, rtol=0.5, **SHAPED), sampled
     yield "sampled EI, extrapolated", partial(F.ei_parts, extrapolate=True, **FEW, **SHAPED), sampled
     yield "sampled EI of some outputs", partial(F.causal_measures, max_pairs=6, **FEW, **SHAPED), _Wide()
@@ -167,6 +168,11 @@ def _groups(layer: nn.Module, **options: Any) -> Any:
 def _seeded(layer: nn.Module) -> Any:
     # A generator of the host's may choose for a layer of the device's.
     return F.causal_measures(layer, max_pairs=20, generator=torch.Generator().manual_seed(1), **COARSE)
+
+
+def _seeded_samples(layer: nn.Module) -> Any:
+    options = {"activation": nn.Tanh(), "generator": torch.Generator().manual_seed(1), **FEW, **COARSE}
+    return F.ei_parts(layer, method="sampled", **options), F.effective_information(layer, **options)
 
 
 def _without_weights(layer: nn.Module, like: Tensor, **options: Any) -> Any:

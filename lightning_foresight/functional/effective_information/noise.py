@@ -34,7 +34,8 @@ def uniform(problem: Problem, generator: torch.Generator, *shape: int) -> Tensor
     """Draw inputs uniformly from their range; the last axis counts the inputs."""
     low, high = problem.in_range
     dtype = torch.float64 if problem.dtype == torch.float64 else torch.float32
-    return torch.rand(*shape, generator=generator, device=generator.device, dtype=dtype) * (high - low) + low
+    noise = torch.rand(*shape, generator=generator, device=generator.device, dtype=dtype).to(problem.device)
+    return noise * (high - low) + low
 
 
 def noise_in_bins(problem: Problem, generator: torch.Generator, *shape: int) -> Tensor:
@@ -43,13 +44,13 @@ def noise_in_bins(problem: Problem, generator: torch.Generator, *shape: int) -> 
     if generator.device.type != "cpu" or problem.dtype == torch.float64:
         dtype = torch.float64 if problem.dtype == torch.float64 else torch.float32
         noise = torch.rand(*shape, generator=generator, device=generator.device, dtype=dtype).mul_(bins)
-        return noise.clamp_max_(bins * (1 - torch.finfo(dtype).eps))
+        return noise.clamp_max_(bins * (1 - torch.finfo(dtype).eps)).to(problem.device)
     # A CPU makes 64 random bits in the time of one 24-bit number: enough for two.
     number = math.prod(shape)
     raw = torch.empty(-(-number // 2), dtype=torch.int64).random_(-(2**63), None, generator=generator)
     noise = raw.view(torch.int32)[:number].view(shape).float()
     # Shrunk a little, so that rounding cannot reach the end of the last bin.
-    return noise.mul_(bins * 2.0**-32 * (1 - 2.0**-22)).add_(bins / 2)
+    return noise.mul_(bins * 2.0**-32 * (1 - 2.0**-22)).add_(bins / 2).to(problem.device)
 
 
 def respond(owner: str, problem: Problem, inputs: Tensor) -> Tensor:
