@@ -92,7 +92,7 @@ def edge_label(
     check_edge(num_scales, seed)
     rows = as_rows(_OWNER, "activations", activations)
     numbers, _ = as_labels(_OWNER, "labels", labels, rows.shape[0])
-    return _estimate(rows, numbers.to(rows.device).unsqueeze(1), base, num_scales, seed)
+    return _estimate(rows, numbers.unsqueeze(1), base, num_scales, seed)
 
 
 def _estimate(x: Tensor, y: Tensor, base: float, num_scales: int, seed: int) -> Estimate:

@@ -105,7 +105,6 @@ def probe_label(
     rows = as_rows(_OWNER, "activations", activations).float()
     n = rows.shape[0]
     targets, num_classes = as_labels(_OWNER, "labels", labels, n)
-    targets = targets.to(rows.device)
     if n < 4 * num_folds:
         fail(_OWNER, "num_folds", num_folds, f"expected at least 4 samples in each fold, got {n} in all.")
     generator = own_generator(rows.device, seed)

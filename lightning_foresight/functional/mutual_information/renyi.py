@@ -105,7 +105,7 @@ def renyi_label(
     check_base(_OWNER, base)
     check_renyi(alpha, bandwidth, max_samples)
     rows = as_rows(_OWNER, "activations", activations)
-    numbers = as_labels(_OWNER, "labels", labels, rows.shape[0])[0].to(rows.device)
+    numbers = as_labels(_OWNER, "labels", labels, rows.shape[0])[0]
     step = -(-rows.shape[0] // max_samples)
     rows, numbers = rows[::step], numbers[::step]
     equal = (numbers.unsqueeze(1) == numbers).double()
