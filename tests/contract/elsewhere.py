@@ -19,21 +19,17 @@ from torch.utils.backend_registration import _DummyBackendModule, _setup_private
 KIND = "elsewhere"
 DEVICE = torch.device("cpu")  # until `set_up` has been called
 # What cannot answer before the device has: numbers, and shapes that depend on values.
-WAITING = ("_local_scalar_dense", "equal", "nonzero", "unique_consecutive", "_unique2", "unique_dim", "masked_select")
+WAITING = (
+    *("_local_scalar_dense", "equal", "nonzero", "unique_consecutive", "_unique2", "unique_dim", "masked_select"),
+    *("bincount", "repeat_interleave"),
+)
 # Copies are there to cross.
 CROSSING = ("copy_", "_to_copy")
 # Indices may come from the host, and so may numbers without an axis where they are computed with, not joined or placed.
 INDEXING = ("index", "index_put", "index_put_", "_index_put_impl_")
 JOINING = (
-    "cat",
-    "stack",
-    "scatter",
-    "scatter_",
-    "scatter_add",
-    "scatter_add_",
-    "index_add",
-    "index_add_",
-    "searchsorted",
+    *("cat", "stack", "searchsorted"),
+    *("scatter", "scatter_", "scatter_add", "scatter_add_", "index_add", "index_add_"),
 )
 PRODUCTS = ("mm", "bmm", "mv", "dot", "vdot", "addmm", "addmv", "baddbmm")
 # Where in the package the host waited for the device, and how often.
@@ -126,16 +122,15 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if found is not NotImplemented:
             return found
     name, device = func._schema.name.removeprefix("aten::"), kwargs.get("device")
-    everything = list(_leaves((args, kwargs)))
-    tensors = [leaf for leaf in everything if isinstance(leaf, torch.Tensor)]
+    tensors = _tensors((args, kwargs))
     there = [tensor for tensor in tensors if isinstance(tensor, Elsewhere)]
-    generators = [leaf for leaf in everything if isinstance(leaf, torch._C.Generator)]
+    generators = [leaf for leaf in _leaves((args, kwargs)) if isinstance(leaf, torch._C.Generator)]
     if any(_is_there(_devices_of.get(each._cdata)) != bool(there or _is_there(device)) for each in generators):
         raise RuntimeError(f"{name}: tensors and their generator lie on {KIND} and on the CPU.")
     if not there and not _is_there(device):
         return func(*args, **kwargs)
     if name in INDEXING and isinstance(args[0], Elsewhere):
-        tensors = list(_leaves((args[2:], kwargs)))
+        tensors = _tensors((args[2:], kwargs))
     here = [tensor for tensor in tensors if _is_held_here(tensor, name)]
     if name.endswith("_") and not isinstance(args[0], Elsewhere):  # what is worked on in place
         here += args[:1]
@@ -146,7 +141,8 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     leaves = there and (
         (name == "_to_copy" and device is not None and not _is_there(device)) or (name == "copy_" and here)
     )
-    if there and (name in WAITING or leaves):
+    masked = name in INDEXING and any(tensor.dtype == torch.bool for tensor in _tensors(args[1]))
+    if there and (name in WAITING or leaves or masked):
         _wait()
     found = func(*_mapped(_held, args), **_mapped(_held, kwargs))
     if name == "copy_":
@@ -166,6 +162,10 @@ def _leaves(found: Any) -> Iterator[Any]:
         yield found
 
 
+def _tensors(found: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in _leaves(found) if isinstance(leaf, torch.Tensor)]
+
+
 def _mapped(change: Callable[[Any], Any], found: Any) -> Any:
     if isinstance(found, dict):
         return {key: _mapped(change, part) for key, part in found.items()}
@@ -175,10 +175,8 @@ def _mapped(change: Callable[[Any], Any], found: Any) -> Any:
     return change(found)
 
 
-def _is_held_here(leaf: Any, name: str) -> bool:
-    if not isinstance(leaf, torch.Tensor) or isinstance(leaf, Elsewhere):
-        return False
-    return leaf.ndim > 0 or name in JOINING
+def _is_held_here(tensor: torch.Tensor, name: str) -> bool:
+    return not isinstance(tensor, Elsewhere) and (tensor.ndim > 0 or name in JOINING)
 
 
 def _held(leaf: Any) -> Any:

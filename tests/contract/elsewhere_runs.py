@@ -146,7 +146,9 @@ def measured_later(device: torch.device) -> History:
         path, output = Path(folder, "last.ckpt"), Path(folder, "later.csv")
         torch.save(state, path)
         callbacks = [CALLBACKS[name]() for name in ("ei", "info_plane_binned")]
+        model = TinyModel()
         measure_checkpoints(
-            TinyModel(), path, callbacks, train_dataloader=train, val_dataloader=val, output=output, device=str(device)
+            model, path, callbacks, train_dataloader=train, val_dataloader=val, output=output, device=str(device)
         )
+        assert model.device.type == device.type
         return read_measurements(output)
