@@ -24,7 +24,7 @@ def pair_of(estimator: str, x: Tensor, y: Tensor, seed: int, **options: Any) -> 
 def columns() -> Iterator[Case]:
     """Single columns by nearest neighbours, and by EDGE, which claims nothing but has an error."""
     for group, name, draw, truth in _pairs():
-        for estimator, few, many in (("auto", 600, 600), ("ksg", 600, 400), ("edge", 20, 20)):
+        for estimator, few, many in (("auto", 1000, 1000), ("ksg", 1000, 1000), ("edge", 20, 20)):
             sets = {300: few, 1000: many}
             yield Case(estimator, name, group, draw, truth, functools.partial(pair_of, estimator), sets)
 

@@ -2,10 +2,10 @@
 
 Run it with ``python benchmarks/mutual_information.py``, or with the parts to run: ``plane kernels coverage unseen tasks
 wide peers``; results go to ``benchmarks/results/mutual_information.json``, each with the machine it was measured on.
-``coverage`` counts how often intervals hold: ten minutes, or its families one by one: ``coverage_columns
+``coverage`` counts how often intervals hold: an hour, or its families one by one: ``coverage_columns
 coverage_labels coverage_large coverage_layers coverage_slices coverage_tables coverage_dependence``.
 ``tasks``, ``wide`` and ``peers`` make an environment of their own with benchmark-mi, infomeasure and torch-mist from
-the package index. Without names all parts run, which takes an hour; ``plane`` alone takes half a minute.
+the package index. Without names all parts run, which takes two hours; ``plane`` alone takes half a minute.
 """
 
 from __future__ import annotations
