@@ -128,13 +128,14 @@ def layers() -> Iterator[Case]:
     both: dict[tuple[_Layer, int, int], tuple[Estimate, Estimate]] = {}
 
     def noisy(index: int, layer: _Layer, rows: Tensor, labels: Tensor, seed: int) -> Estimate:
+        # Both come at once: the case that asks first leaves the other its own.
         drawn = layer, rows.shape[0], seed
-        if index == 0:
-            # Noise of other seeds than the rows'.
-            options = {"noise_std": layer.noise, "num_draws": layer.draws, "seed": 10_000 + seed}
-            both[drawn] = plane_information(rows, labels, estimator="noisy", base=math.e, **options)
-            return both[drawn][0]
-        return both.pop(drawn)[1]  # of the same rows
+        if drawn in both:
+            return both.pop(drawn)[index]
+        # Noise of other seeds than the rows'.
+        options = {"noise_std": layer.noise, "num_draws": layer.draws, "seed": 10_000 + seed}
+        both[drawn] = plane_information(rows, labels, estimator="noisy", base=math.e, **options)
+        return both[drawn][index]
 
     def kde(layer: _Layer, rows: Tensor, labels: Tensor, seed: int) -> Estimate:
         return plane_information(rows, labels, estimator="kde", base=math.e, noise_variance=layer.noise**2)[1]
