@@ -143,7 +143,7 @@ def layers() -> Iterator[Case]:
     for group, settings in (("seen", _SEEN), ("unseen", _UNSEEN)):
         for layer in settings:
             truths = layer.truths()
-            sets = {300: 1000, 1000: 500, **({5000: 100} if layer in _LARGE else {})}
+            sets = {300: 1000, 1000: 500, **({5000: 300} if layer in _LARGE else {})}
             for index, question in enumerate(("I(X;T)", "I(T;Y)")):
                 measure = functools.partial(noisy, index, layer)
                 yield Case(f"noisy {question}", layer.name, group, layer.draw, truths[index], measure, sets)
