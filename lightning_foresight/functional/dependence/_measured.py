@@ -43,6 +43,13 @@ def _rows(owner: str, argument: str, samples: Tensor) -> Tensor:
     return rows
 
 
+def _in_single_range(rows: Tensor) -> Tensor:
+    """Whether single precision holds the fourth powers of differences that products of linear kernels are made of."""
+    low, high = torch.aminmax(rows.detach(), dim=0)
+    span = (high - low).max()
+    return (span == 0) | (span > 2**-24) & (span < 2**24)
+
+
 def prepare_kernels(owner: str, x: Tensor, y: Tensor, kernel: str, bandwidth: Any) -> tuple[Any, Any, Any, Any]:
     """Check both sets of samples; return their rows and kernels."""
     check_kernel(owner, kernel, bandwidth)
@@ -50,6 +57,8 @@ def prepare_kernels(owner: str, x: Tensor, y: Tensor, kernel: str, bandwidth: An
     check_same_length(owner, "x", x_rows, "y", y_rows)
     widths = bandwidth if isinstance(bandwidth, (tuple, list)) else (bandwidth, bandwidth)
     dtype = torch.promote_types(x_rows.dtype, y_rows.dtype)
+    if dtype == torch.float32 and not bool(_in_single_range(x_rows) & _in_single_range(y_rows)):
+        dtype = torch.float64
     x_rows, kernel_x = make_kernel(x_rows.to(dtype), kernel, widths[0])
     y_rows, kernel_y = make_kernel(y_rows.to(dtype), kernel, widths[1])
     return x_rows, y_rows, kernel_x, kernel_y

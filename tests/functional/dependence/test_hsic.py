@@ -285,3 +285,12 @@ def test_independent_samples_lie_below_an_interval_as_often_as_it_says(measure) 
         missed += int(measure(x, y).interval()[0] > 0)
     # At 2.5% three standard deviations are 1.7%.
     assert 0.012 < missed / sets < 0.042
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-9, 1e9, 1e30])
+@pytest.mark.parametrize("measure", [cka, distance_correlation, hsic])
+def test_single_precision_neither_loses_small_rows_nor_overflows_on_large_ones(measure, scale: float) -> None:
+    x, y = (each.float() for each in dependent(3))
+    expected, found = measure(x.double(), y.double()), measure(x * scale, y)
+    for of_double, of_single in zip((expected.value, *expected.interval()), (found.value, *found.interval())):
+        assert of_single.item() == pytest.approx(of_double.item(), rel=1e-4)
