@@ -45,6 +45,9 @@ def check_ksg(k: int = 3, variant: int = 1) -> None:
 def standardised(rows: Tensor) -> Tensor:
     """Columns in units of their standard deviation, without constant ones (but at least one column)."""
     rows = rows if rows.is_floating_point() else rows.float()
+    peak = rows.abs().amax(0)
+    # Divided by a power of two, which rounds nothing, so that squares neither overflow nor vanish.
+    rows = rows / torch.where(peak > 0, peak / (2 * torch.frexp(peak).mantissa), 1)
     scale = rows.std(0)
     varying = (scale > 0) & varying_columns(rows)
     if not bool(varying.any()):

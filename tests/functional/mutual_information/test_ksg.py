@@ -42,6 +42,21 @@ def test_blocks_do_not_change_the_value(monkeypatch: pytest.MonkeyPatch) -> None
     assert mutual_information(x, y, estimator="ksg").value.item() == pytest.approx(whole, abs=1e-12)
 
 
+@pytest.mark.parametrize("scale", [2.0**-700, 2.0**-1060, 2.0**700, 2.0**1020])
+def test_powers_of_two_change_nothing_where_squares_would_leave_the_range(scale: float) -> None:
+    x, y = (each.float().double() for each in pair(3))
+    x = (x * 256).round() / 256  # bits that the smallest scale keeps
+    labels = (y[:, 0] > 0).long()
+    for measured in (
+        lambda rows: mutual_information(rows, y, estimator="ksg"),
+        lambda rows: mutual_information(rows[:, :1], y[:, :1], estimator="ksg"),
+        lambda rows: label_information(rows, labels, estimator="ksg"),
+    ):
+        expected, found = measured(x), measured(x * scale)
+        assert found.value == expected.value > 0
+        assert found.interval()[1].equal(expected.interval()[1]) or bool(expected.std_error.isnan())
+
+
 @pytest.mark.parametrize("variant", [1, 2])
 def test_windows_find_the_neighbours_of_skewed_and_tied_columns(variant: int) -> None:
     generator = torch.Generator().manual_seed(0)
