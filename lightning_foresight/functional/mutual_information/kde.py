@@ -20,6 +20,8 @@ from lightning_foresight.functional.mutual_information._label_entropy import (
 from lightning_foresight.functional.mutual_information._pairs import gaussian_sums
 
 _OWNER = "kde"
+# Entries from which on squared distances in units of the noise may overflow in single precision.
+_LARGEST = 2.0**40
 
 
 def check_kde(noise_variance: float | str = 1e-3, bound: str = "upper") -> None:
@@ -97,6 +99,8 @@ def kde_information(
     rows = as_rows(_OWNER, "activations", activations)
     if not rows.is_floating_point():
         rows = rows.float()
+    if rows.dtype == torch.float32 and not bool(rows.abs().max() < _LARGEST):
+        rows = rows.double()
     n, nats = rows.shape[0], math.log(base)
     if labels is None:
         sizes = torch.tensor([n])

@@ -82,6 +82,22 @@ def test_far_rows_are_told_apart_whole() -> None:
     assert estimate.saturation.item() == pytest.approx(1.0, abs=1e-6)
 
 
+def test_a_diverging_layer_keeps_its_rows_apart() -> None:
+    rows, labels = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)), torch.arange(64) % 2
+    about_input, about_labels = plane_information(rows * 1e30, labels, estimator="kde")
+    assert (about_input.value.item(), about_labels.value.item()) == pytest.approx((6, 1), abs=1e-9)
+    assert [end.item() for end in about_labels.interval()] == pytest.approx([0, 1], abs=1e-9)
+
+
+def test_fitted_noise_of_a_diverging_layer_is_that_of_its_scale() -> None:
+    rows, labels = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)), torch.arange(64) % 2
+    expected, found = (
+        plane_information(rows * scale, labels, estimator="kde", noise_variance="fitted") for scale in (1, 1e30)
+    )
+    for of_unit, of_large in zip(expected, found, strict=True):
+        assert of_large.value.item() == pytest.approx(of_unit.value.item(), rel=1e-5)
+
+
 def test_bounds_bracket_the_noisy_information() -> None:
     # Monte Carlo over the mixture density itself, 200 draws for each of 200 samples.
     activations, _ = clustered_layer(5)
