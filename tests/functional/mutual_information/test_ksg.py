@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lightning_foresight.functional import Estimate, label_information, mutual_information
 from lightning_foresight.functional.mutual_information import _distances
-from lightning_foresight.functional.mutual_information.ksg import single_column_terms
+from lightning_foresight.functional.mutual_information.ksg import column_estimate, single_column_terms
+from lightning_foresight.functional.mutual_information.ross import label_estimate
 from tests.functional.mutual_information.tasks import TASKS, gaussian
 from tests.reference import information as slow
 
@@ -138,6 +139,25 @@ def test_heavy_tails_make_the_value_a_lower_bound_where_ranks_do_not() -> None:
     x, y = TASKS["student-1"][0](500, torch.Generator().manual_seed(0))
     assert mutual_information(x, y, estimator="ksg").kind == "lower_bound"
     assert mutual_information(x, y).kind == "estimate"
+
+
+def test_an_interval_ends_at_tails_of_an_exponential_one_and_at_a_bias_of_most_of_the_spread() -> None:
+    terms = torch.randn(1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def kind(bias: float, tails: float) -> str:
+        spread = column_estimate(terms, torch.zeros_like(terms), terms.new_tensor(3.0), 3, "", math.e).std_error
+        bias_terms = torch.full_like(terms, bias * spread.item())
+        return column_estimate(terms, bias_terms, terms.new_tensor(tails), 3, "", math.e).kind
+
+    assert kind(0.84, 3.0) == kind(0.0, 9.9) == "estimate"
+    assert kind(0.86, 3.0) == kind(0.0, 10.1) == "lower_bound"
+
+
+def test_upper_end_of_labels_is_above_nothing_however_far_below_it_the_mean_lies() -> None:
+    terms = -1 + 0.1 * torch.randn(100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    estimate = label_estimate(terms, torch.tensor([50.0, 50.0], dtype=torch.float64), 3, "", math.e)
+    assert estimate.value == estimate.interval()[0] == 0
+    assert estimate.interval()[1] == pytest.approx(0.3 * 1.96 * estimate.std_error.item(), rel=0.05)
 
 
 def test_error_in_more_columns_is_not_claimed() -> None:

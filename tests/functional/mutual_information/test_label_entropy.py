@@ -82,10 +82,24 @@ def test_values_that_few_samples_have_seen_do_not_limit_a_correction() -> None:
 
 def test_few_samples_of_what_makes_the_entropy_allow_no_interval() -> None:
     assert has_rare_labels(torch.tensor([990, 10]))
+    assert has_rare_labels(torch.tensor([981, 19]))
     assert not has_rare_labels(torch.tensor([980, 20]))
     assert has_rare_labels(torch.full((10,), 15))
     assert not has_rare_labels(torch.tensor([400, 300, 200, 95, 5]))  # 5 of 1,000 make 2% of H(Y)
+    assert has_rare_labels(torch.tensor([500, 460, 19, 19]))  # 18%
     assert not has_rare_labels(torch.tensor([1000]))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.97, 1.0])  # of samples that tell their label
+def test_interval_of_counts_lies_within_nothing_and_the_end_of_what_labels_have(share: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        labels, noise = torch.randint(0, 4, (2, 64), generator=generator)
+        layer = torch.where(torch.rand(64, generator=generator) < share, labels, noise)
+        estimate = label_information(layer.unsqueeze(1), labels, estimator="binned")
+        lower, upper = estimate.interval()
+        most = label_entropy_end(torch.bincount(labels), skewed=True).item() / math.log(2)
+        assert 0 <= lower <= estimate.value <= upper <= most + 1e-12
 
 
 @pytest.mark.parametrize(
@@ -93,7 +107,8 @@ def test_few_samples_of_what_makes_the_entropy_allow_no_interval() -> None:
 )
 def test_rare_labels_claim_no_interval(estimator: str, kind: str) -> None:
     options = {"ksg": {}, "noisy": {"noise_std": 1.0}, "binned": {"edges": [-1.0, 0.0, 1.0]}}[estimator]
-    for rare, expected in ((10, kind), (40, "estimate")):
+    enough = 30 if estimator == "binned" else 20
+    for rare, expected in ((10, kind), (enough - 1, kind), (enough, "estimate")):
         labels = (torch.arange(1000) < rare).long()
         layer = torch.randn(1000, generator=torch.Generator().manual_seed(0)) + labels
         assert label_information(layer, labels, estimator=estimator, **options).kind == expected

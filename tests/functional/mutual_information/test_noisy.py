@@ -11,6 +11,8 @@ from lightning_foresight.functional import (
     layer_pair_information,
     plane_information,
 )
+from lightning_foresight.functional.mutual_information._label_entropy import standard_error
+from lightning_foresight.functional.mutual_information.noisy import bracket
 from tests.reference.information import TishbyPlane
 
 
@@ -125,6 +127,17 @@ def test_intervals_hold_the_information_of_the_population(gap: float, about_inpu
             inside[index] += int(low <= truth <= high)
     # 95% of 50, and three standard deviations below. Brackets without an error of their own held in 5, in 30 sets.
     assert min(inside) >= 43
+
+
+def test_half_of_what_both_values_differ_by_may_be_one_and_a_third_standard_errors() -> None:
+    terms = torch.randn(400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for errors, expected in ((1.29, False), (-1.29, False), (1.31, True), (-1.31, True)):
+        left_out = terms + 2 * errors * standard_error(terms)
+        low, high, biased = bracket(terms, left_out)
+        assert biased is expected
+        ends = (terms, left_out) if biased else ((terms + left_out) / 2,) * 2
+        assert low.equal(ends[0])
+        assert high.equal(ends[1])
 
 
 def test_samples_that_hardly_overlap_make_values_bounds_that_claim_nothing() -> None:
