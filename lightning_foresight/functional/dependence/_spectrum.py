@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lightning_foresight.functional.dependence.kernels import Kernel
@@ -15,7 +16,7 @@ def third_moment(rows: Tensor, kernel: Kernel) -> Tensor:
 
     From at most 256 evenly spaced rows, by sums over different ones (Székely & Rizzo 2014), so that the diagonal of
     wide rows, which are all equally far from each other, does not pass for their spectrum. NaN where these rows are
-    equal, or noise is larger than the moment.
+    equal or only four, or noise is larger than the moment.
 
     Args:
         rows: Of the kernel.
@@ -30,4 +31,5 @@ def third_moment(rows: Tensor, kernel: Kernel) -> Tensor:
     k = k.fill_diagonal_(0)
     squares = k.square().sum() / (m * (m - 3))
     cubes = ((k @ k) * k).sum() / (m * (m - 3) * (m - 4))  # centring has taken four degrees more than two
-    return (cubes / squares.pow(1.5)).clamp(max=1)
+    moment = cubes / squares.pow(1.5)
+    return torch.where((moment > 0) & moment.isfinite(), moment, torch.nan).clamp(max=1)

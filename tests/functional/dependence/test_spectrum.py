@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from lightning_foresight.functional import cka, distance_correlation, hsic
 from lightning_foresight.functional.dependence._spectrum import third_moment
 from lightning_foresight.functional.dependence.kernels import make_kernel
 
@@ -31,3 +32,24 @@ def test_wide_noise_has_many_directions_although_few_rows_are_looked_at() -> Non
 def test_equal_rows_have_no_moment() -> None:
     rows, kernel = make_kernel(torch.ones(100, 2), "gaussian", 1.0)
     assert math.isnan(third_moment(rows, kernel).item())
+
+
+def test_four_rows_and_those_of_which_noise_is_larger_have_no_moment() -> None:
+    """Two negative moments would make a positive product, which passes for one direction."""
+    unknown = 0
+    for seed in range(20):
+        few = torch.randn(5, 50, generator=torch.Generator().manual_seed(seed))
+        moment = third_moment(*make_kernel(few, "gaussian", "median")).item()
+        assert math.isnan(moment) or 0 < moment <= 1
+        unknown += math.isnan(moment)
+        assert math.isnan(third_moment(*make_kernel(few[:4], "gaussian", "median")).item())
+    assert 0 < unknown < 20
+
+
+def test_intervals_of_four_samples_are_finite_and_hold_their_value() -> None:
+    for seed in range(20):
+        x, y = torch.randn(2, 4, 50, generator=torch.Generator().manual_seed(seed))
+        for measure in (hsic, cka, distance_correlation):
+            estimate = measure(x, y)
+            lower, upper = estimate.interval()
+            assert -math.inf < lower <= estimate.value <= upper < math.inf
