@@ -82,7 +82,7 @@ def noisy_information(
         samples lose of H(Y) to grow with its mean, as Wilson's of a count, with one loss more than was seen for the
         lower one; they are kept within 0 and the upper end of H(Y)'s own. Where they are a bracket only, ``kind`` is
         ``"lower_bound"`` of I(X;T+N), ``"upper_bound"`` of I(T+N;Y). Where labels of fewer than 20 samples make a tenth
-        of H(Y), an interval of I(T+N;Y) is ``"lower_bound"``.
+        of H(Y), I(T+N;Y) is ``"lower_bound"``.
 
     Raises:
         ValueError: If activations are not finite, labels are not integers or do not match, or an option is out of
@@ -175,7 +175,7 @@ def noisy_information(
     lower = least_information(low, surprisals, excess)
     upper = torch.minimum(most_information(high, surprisals, excess), label_entropy_end(sizes))
     about_labels = estimate(terms_y, biased, lower, upper, "upper_bound")
-    if not biased and has_rare_labels(sizes):
+    if has_rare_labels(sizes):
         about_labels = about_labels._replace(kind="lower_bound")
     return about_input, about_labels
 

@@ -84,9 +84,9 @@ def ksg_label(activations: Tensor, labels: Tensor, *, base: float = 2, k: int = 
 
 
 def label_terms(rows: Tensor, labels: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The samples' terms of the estimate in nats, sorted by label, and the sizes of the classes.
+    """The samples' terms of the estimate in nats, sorted by label, and the sizes of all classes.
 
-    Labels that occur once are left out.
+    Labels that occur once have no terms.
     """
     n = rows.shape[0]
     labels, num_labels = as_labels(_OWNER, "labels", labels, n)
@@ -118,7 +118,7 @@ def label_terms(rows: Tensor, labels: Tensor, k: int) -> tuple[Tensor, Tensor]:
             "class numbers, not sample numbers; compare continuous targets with mutual_information(x, y)."
         )
     every = torch.cat(terms)
-    counts = every.new_tensor([float(size) for size in sizes if size > 1])
+    counts = every.new_tensor([float(size) for size in sizes if size])
     return every + torch.digamma(every.new_tensor(float(every.shape[0]))), counts
 
 
@@ -140,7 +140,8 @@ def label_estimate(
         base: Base of the logarithm.
         other: An error that the terms do not show.
     """
-    n = terms.shape[0]
+    n, rare = terms.shape[0], has_rare_labels(counts)
+    counts = counts[counts > 1]
     shares = counts / n
     h_y = -(shares * shares.log()).sum()
     mean = torch.minimum(terms.mean(), h_y)
@@ -169,6 +170,6 @@ def label_estimate(
         num_samples=n,
         lower=lower.clamp(min=0) / nats,
         upper=upper / nats,
-        kind="lower_bound" if has_rare_labels(counts) else "estimate",
+        kind="lower_bound" if rare else "estimate",
         method=method,
     )

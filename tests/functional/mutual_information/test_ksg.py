@@ -244,6 +244,14 @@ def test_interval_of_labels_stays_within_what_is_known() -> None:
     assert untold.interval()[0].item() == 0.0 <= untold.value.item() <= untold.interval()[1].item()
 
 
+@pytest.mark.parametrize("estimator", ["ksg", "auto", "sliced", "noisy"])
+def test_a_label_that_occurs_once_is_too_rare_for_an_interval(estimator: str) -> None:
+    x = torch.randn(1000, 1, generator=torch.Generator().manual_seed(0))
+    x[0] = 4.0
+    labels = (torch.arange(1000) == 0).long()
+    assert label_information(x, labels, estimator=estimator).kind == "lower_bound"
+
+
 def test_labels_that_occur_once_are_left_out() -> None:
     x, y = pair(4)
     labels = (y[:, 0] > 0).long()
